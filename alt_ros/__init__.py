@@ -1,0 +1,23 @@
+"""alt_ros: the Action Lookup Table (ALT) policy, on a real ROS 2 robot and without one.
+
+The rooms, from the ground up; a room imports only rooms named before it:
+
+- ``errors``, ``types``: what goes wrong, what is passed around
+- ``geometry``, ``preprocessing``, ``synchronization``: SE(3), image to network input, pairing
+- ``demonstrations``: recorded episodes, a file per format, and the training store
+- ``encoders``: from images to a unit vector
+- ``lookup``: the table, its index, retrieval and the out-of-distribution monitor
+- ``bundle``: the folder that leaves the training machine
+- ``policies``: the contract of a policy, and a file per policy
+- ``receding_horizon``, ``safety``: which action is due now, and what may be sent
+- ``training``: a file per trained model
+- ``simulation``: the cup scene, its expert, scenarios and roll-outs
+- ``audit``: what a policy recalled, held against what was demonstrated
+- ``benchmarks``: what ``alt bench`` runs
+- ``nodes``: the only room that knows rclpy and messages
+- ``demo``, ``cli``: the jobs of a person at a shell
+
+This file stays empty of imports: the generated ROS messages execute it.
+"""
+
+__version__ = "0.1.0"

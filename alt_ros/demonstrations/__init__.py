@@ -1,0 +1,1 @@
+"""Recorded episodes: one type, a file per format, and the store that training reads."""
