@@ -1,0 +1,319 @@
+"""Demonstrations in rosbag2 bags, MCAP or SQLite, read without ROS.
+
+A bag goes through the same synchroniser and the same image decoding as the live graph, so what
+training sees is what deployment will see. An MCAP file that was cut off (a killed recorder, a
+full disk) is read up to the last whole record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alt_ros.demonstrations.demonstration import Demonstration
+from alt_ros.errors import DataError
+from alt_ros.geometry import arm_action, interpolate_pose
+from alt_ros.messages import image_of, opening_of, pose_of, stamp_of
+from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
+from alt_ros.types import ActionLayout, Observation
+
+log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Where a bag keeps what; the defaults are the names in config/.
+
+    Attributes:
+        images: View name to topic of Image or CompressedImage; the first is the primary view.
+        pose: PoseStamped of the end effector.
+        gripper: JointState with the opening in metres.
+        gripper_joint: The joint to read; empty takes the only one.
+        target_pose: PoseStamped commands; absent from the bag: the measured pose is the action.
+        target_gripper: Float64 commands.
+    """
+
+    images: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "wrist": "/wrist/image_raw",
+            "third_person": "/third_person/image_raw",
+        }
+    )
+    pose: str = "/eef_pose"
+    gripper: str = "/gripper_state"
+    gripper_joint: str = ""
+    target_pose: str = "/target_pose"
+    target_gripper: str = "/target_gripper"
+
+
+def read_messages(
+    path: Path, topics: Sequence[str] | None = None
+) -> Iterator[tuple[str, int, Any]]:
+    """Yield (topic, log time in ns, message) in log order.
+
+    Args:
+        path: Bag folder, or a bag file of its own.
+        topics: Topics to read; None reads all.
+
+    Raises:
+        DataError: The bag cannot be read.
+    """
+    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.rosbag2 import ReaderError
+    from rosbags.typesys import Stores, get_typestore
+
+    cut_off = _cut_off_mcap(path)
+    if cut_off is not None:
+        yield from _read_cut_off(cut_off, topics)
+        return
+    try:
+        with AnyReader([path], default_typestore=get_typestore(Stores.LATEST)) as reader:
+            chosen = [c for c in reader.connections if topics is None or c.topic in topics]
+            for connection, time, raw in reader.messages(connections=chosen):
+                yield connection.topic, time, reader.deserialize(raw, connection.msgtype)
+    except (AnyReaderError, ReaderError, OSError) as error:
+        raise DataError(f"bag '{path}' cannot be read: {error}") from error
+
+
+def _cut_off_mcap(path: Path) -> Path | None:
+    """Return the MCAP file of a bag that was never closed, None for a whole bag."""
+    files = [path] if path.is_file() else sorted(path.glob("*.mcap")) if path.is_dir() else []
+    files = [file for file in files if file.suffix == ".mcap"]
+    if len(files) != 1:
+        return None
+    magic = b"\x89MCAP0\r\n"
+    with files[0].open("rb") as stream:
+        if stream.read(8) != magic:
+            return None
+        stream.seek(0, 2)
+        if stream.tell() < 16:
+            return files[0]
+        stream.seek(-8, 2)
+        return None if stream.read(8) == magic else files[0]
+
+
+def _read_cut_off(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str, int, Any]]:
+    from mcap.exceptions import McapError
+    from mcap.records import Channel, Message, Schema
+    from mcap.stream_reader import StreamReader
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.LATEST)
+    schemas: dict[int, Schema] = {}
+    channels: dict[int, Channel] = {}
+    count = 0
+    try:
+        with path.open("rb") as stream:
+            for record in StreamReader(stream).records:
+                if isinstance(record, Schema):
+                    schemas[record.id] = record
+                    types = get_types_from_msg(record.data.decode(), record.name)
+                    store.register(
+                        {name: spec for name, spec in types.items() if name not in store.fielddefs}
+                    )
+                elif isinstance(record, Channel):
+                    channels[record.id] = record
+                elif isinstance(record, Message):
+                    channel = channels[record.channel_id]
+                    if topics is None or channel.topic in topics:
+                        name = schemas[channel.schema_id].name
+                        count += 1
+                        yield (
+                            channel.topic,
+                            record.log_time,
+                            store.deserialize_cdr(record.data, name),
+                        )
+    except (McapError, EOFError, ValueError) as error:
+        log.warning("bag '%s' was cut off: read %d messages before the cut", path, count)
+        if count == 0:
+            raise DataError(
+                f"bag '{path}' was cut off before its first whole message: record it again"
+            ) from error
+    else:
+        log.warning("bag '%s' was never closed: read %d messages", path, count)
+
+
+def replay_matches(
+    path: Path, topics: BagTopics, config: SynchronizationConfig
+) -> Iterator[Match[Any]]:
+    """Yield what the live synchroniser would have matched, frames still as messages."""
+    synchronizer: Synchronizer[Any] = Synchronizer(config)
+    views = {topic: view for view, topic in topics.images.items()}
+    for topic, _, message in read_messages(path, [*views, topics.pose, topics.gripper]):
+        if topic in views:
+            yield from synchronizer.add_frame(views[topic], stamp_of(message), message)
+        elif topic == topics.pose:
+            yield from synchronizer.add_pose(stamp_of(message), pose_of(message.pose))
+        else:
+            opening = opening_of(message, topics.gripper_joint)
+            yield from synchronizer.add_gripper(stamp_of(message), opening)
+    if synchronizer.drops:
+        log.info("bag '%s': frames not used: %s", path, dict(synchronizer.drops))
+
+
+def replay_observations(
+    path: Path, topics: BagTopics, config: SynchronizationConfig
+) -> Iterator[Observation]:
+    """Yield the observations that the live camera_sync published, bit for bit.
+
+    Frames that do not decode are left out with a warning, as the live node does.
+    """
+    for match in replay_matches(path, topics, config):
+        try:
+            yield match.observation(image_of)
+        except DataError as error:
+            log.warning("bag '%s', stamp %d: %s", path, match.stamp, error)
+
+
+def _read_commands(path: Path, topics: BagTopics) -> tuple[list[int], Array, list[int], Array]:
+    pose_stamps, poses, gripper_stamps, grippers = [], [], [], []
+    for topic, time, message in read_messages(path, [topics.target_pose, topics.target_gripper]):
+        if topic == topics.target_pose:
+            pose_stamps.append(stamp_of(message))
+            poses.append(pose_of(message.pose))
+        else:  # Float64 carries no stamp of its own
+            gripper_stamps.append(time)
+            grippers.append(float(message.data))
+    return pose_stamps, np.array(poses).reshape(-1, 7), gripper_stamps, np.array(grippers)
+
+
+def read_bag(
+    path: Path, topics: BagTopics | None = None, config: SynchronizationConfig | None = None
+) -> Demonstration:
+    """Return the episode that a bag holds.
+
+    The action of a frame is the command at its stamp: the target pose interpolated between the
+    commands around it, the last target opening before it. Frames before the first command are
+    left out; a bag without commands gives the measured pose and opening instead.
+
+    Args:
+        path: Bag folder or file.
+        topics: Topic names; None takes the defaults.
+        config: Matching; None takes the defaults with the views of ``topics``.
+
+    Raises:
+        DataError: The bag is unreadable, or no frame of it could be matched.
+    """
+    topics = BagTopics() if topics is None else topics
+    config = SynchronizationConfig(tuple(topics.images)) if config is None else config
+    observations = list(replay_observations(path, topics, config))
+    pose_stamps, poses, gripper_stamps, grippers = _read_commands(path, topics)
+    if pose_stamps and gripper_stamps:
+        start = max(pose_stamps[0], gripper_stamps[0])
+        observations = [o for o in observations if o.stamp >= start]
+    if not observations:
+        raise DataError(
+            f"bag '{path}' holds no frame with all of {sorted(topics.images.values())}, "
+            f"'{topics.pose}' and '{topics.gripper}': check the topic names and stamps"
+        )
+    if pose_stamps and gripper_stamps:
+        actions = np.array(
+            [
+                arm_action(
+                    _pose_at(o.stamp, pose_stamps, poses)[None],
+                    grippers[np.searchsorted(gripper_stamps, o.stamp, "right") - 1][None],
+                )
+                for o in observations
+            ]
+        )
+    else:
+        actions = np.array([arm_action(o.poses, o.grippers) for o in observations])
+    return Demonstration(
+        name=path.stem if path.is_file() else path.name,
+        stamps=np.array([o.stamp for o in observations], np.int64),
+        images={view: _stack(observations, view, path) for view in topics.images},
+        poses=np.array([o.poses for o in observations]),
+        grippers=np.array([o.grippers for o in observations]),
+        state=np.zeros((len(observations), 0)),
+        actions=actions,
+        layout=ActionLayout(arms=config.arms),
+        source=str(path),
+    )
+
+
+def _stack(observations: Sequence[Observation], view: str, path: Path) -> NDArray[np.uint8]:
+    shapes = {o.images[view].shape for o in observations}
+    if len(shapes) > 1:
+        raise DataError(
+            f"bag '{path}', view '{view}': image size changes within the episode, {sorted(shapes)}: "
+            f"record it again with one size"
+        )
+    return np.stack([o.images[view] for o in observations])
+
+
+def _pose_at(stamp: int, stamps: Sequence[int], poses: Array) -> Array:
+    after = int(np.searchsorted(stamps, stamp, "left"))
+    if after == len(stamps):
+        return poses[-1]
+    if stamps[after] == stamp or after == 0:
+        return poses[after]
+    before = after - 1
+    fraction = (stamp - stamps[before]) / (stamps[after] - stamps[before])
+    return interpolate_pose(poses[before], poses[after], fraction)
+
+
+class BagDemonstrations(Sequence[Demonstration]):
+    """The bags of a folder, each read when it is asked for."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        topics: BagTopics | None = None,
+        config: SynchronizationConfig | None = None,
+    ) -> None:
+        self.paths = list(paths)
+        self._topics = topics
+        self._config = config
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Demonstration: ...
+    @overload
+    def __getitem__(self, index: slice) -> BagDemonstrations: ...
+    def __getitem__(self, index: int | slice) -> Demonstration | BagDemonstrations:
+        if isinstance(index, slice):
+            return BagDemonstrations(self.paths[index], self._topics, self._config)
+        return read_bag(self.paths[index], self._topics, self._config)
+
+
+def find_bags(path: Path) -> list[Path]:
+    """Return the bags at a path: itself, or those in the folder, by name."""
+    if is_bag(path):
+        return [path]
+    return sorted(entry for entry in path.iterdir() if is_bag(entry)) if path.is_dir() else []
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether the path is a rosbag2 folder or file."""
+    if path.is_file():
+        return path.suffix in (".mcap", ".db3")
+    return path.is_dir() and (
+        (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
+    )
+
+
+def open_bags(
+    path: Path | str,
+    topics: BagTopics | None = None,
+    config: SynchronizationConfig | None = None,
+) -> BagDemonstrations:
+    """Open a bag, or every bag of a folder, one episode each.
+
+    Raises:
+        DataError: There is no bag.
+    """
+    paths = find_bags(Path(path))
+    if not paths:
+        raise DataError(
+            f"'{path}' holds no rosbag2 bag (a folder with metadata.yaml, .mcap, .db3)"
+        )
+    return BagDemonstrations(paths, topics, config)

@@ -1,0 +1,316 @@
+"""What may be sent to the arm: limits, the set-point that obeys them, and the state machine.
+
+Pure and on the caller's clock. The states and every transition are drawn in docs/safety.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from alt_ros.errors import ConfigurationError
+from alt_ros.geometry import pose_distance, rotation_between
+from alt_ros.types import NANOSECONDS
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SafetyLimits:
+    """Bounds of one arm, on by default; lengths in metres, angles in radians, times in ns.
+
+    Attributes:
+        workspace_low, workspace_high: Corners of the box that commanded positions stay in.
+        linear_speed, angular_speed: m/s and rad/s of the commanded pose.
+        linear_acceleration, angular_acceleration: m/s^2 and rad/s^2.
+        target_distance: A target further than this from the last command is not followed.
+        tracking_distance, tracking_angle: A measured pose further than this from the last
+            command is a fault: something holds the arm.
+        gripper_low, gripper_high: Range of the commanded opening.
+        gripper_speed: m/s of the commanded opening.
+        policy_timeout: Longest time without a chunk.
+        pose_timeout: Longest time without a measured pose.
+    """
+
+    workspace_low: tuple[float, float, float] = (0.15, -0.45, 0.0)
+    workspace_high: tuple[float, float, float] = (0.85, 0.45, 0.60)
+    linear_speed: float = 0.35
+    angular_speed: float = 1.5
+    linear_acceleration: float = 2.0
+    angular_acceleration: float = 10.0
+    target_distance: float = 0.15
+    tracking_distance: float = 0.08
+    tracking_angle: float = 0.5
+    gripper_low: float = 0.0
+    gripper_high: float = 0.10
+    gripper_speed: float = 0.25
+    policy_timeout: int = NANOSECONDS // 2
+    pose_timeout: int = NANOSECONDS // 5
+
+    def __post_init__(self) -> None:
+        for name in (
+            "linear_speed",
+            "angular_speed",
+            "linear_acceleration",
+            "angular_acceleration",
+            "target_distance",
+            "tracking_distance",
+            "tracking_angle",
+            "gripper_speed",
+            "policy_timeout",
+            "pose_timeout",
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigurationError(f"limit {name} must be finite and positive, got {value}")
+        low, high = np.array(self.workspace_low), np.array(self.workspace_high)
+        if low.shape != (3,) or high.shape != (3,) or not (low < high).all():
+            raise ConfigurationError(
+                f"workspace_low must lie below workspace_high on x, y and z, got "
+                f"{self.workspace_low} and {self.workspace_high}"
+            )
+        if not self.gripper_low < self.gripper_high:
+            raise ConfigurationError(
+                f"gripper_low must be below gripper_high, got {self.gripper_low} and "
+                f"{self.gripper_high}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """What is sent: pose (7,) and gripper opening in metres."""
+
+    pose: Array
+    gripper: float
+
+
+def _closing_speed(distance: float, acceleration: float, period: float) -> float:
+    """Return the largest speed (m/s) from which a stop within ``distance`` is still possible."""
+    half = 0.5 * acceleration * period
+    return min(distance / period, -half + math.sqrt(half * half + 2.0 * acceleration * distance))
+
+
+def _shorten(vector: Array, length: float) -> Array:
+    norm = float(np.linalg.norm(vector))
+    return vector if norm <= length else vector * (length / norm)
+
+
+class SetPoint:
+    """The commanded pose: follows a moving target within speed, acceleration and workspace."""
+
+    def __init__(self, limits: SafetyLimits, pose: Array, gripper: float) -> None:
+        self._limits = limits
+        self.pose = np.array(pose, np.float64)
+        self.gripper = float(np.clip(gripper, limits.gripper_low, limits.gripper_high))
+        self.velocity = np.zeros(3)
+        self.turn_rate = np.zeros(3)
+        self._last_target: Array | None = None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the commanded pose stands still."""
+        return not (self.velocity.any() or self.turn_rate.any())
+
+    def follow(self, pose: Array, gripper: float, period: float) -> Command:
+        """Move towards a target for one control period (s); return what to send."""
+        limits = self._limits
+        last = pose if self._last_target is None else self._last_target
+        self._last_target = pose
+        target_velocity = (pose[:3] - last[:3]) / period
+        target_rate = rotation_between(last, pose) / period
+        velocity = self._pursue(
+            pose[:3] - self.pose[:3],
+            _shorten(target_velocity, limits.linear_speed),
+            limits.linear_speed,
+            limits.linear_acceleration,
+            period,
+        )
+        turn_rate = self._pursue(
+            rotation_between(self.pose, pose),
+            _shorten(target_rate, limits.angular_speed),
+            limits.angular_speed,
+            limits.angular_acceleration,
+            period,
+        )
+        velocity = self._before_walls(velocity, period)
+        self._advance(velocity, turn_rate, period)
+        opening = float(np.clip(gripper, limits.gripper_low, limits.gripper_high))
+        reach = limits.gripper_speed * period
+        self.gripper += float(np.clip(opening - self.gripper, -reach, reach))
+        return Command(self.pose.copy(), self.gripper)
+
+    def decelerate(self, period: float) -> Command:
+        """Brake for one control period (s), the gripper unmoved; return what to send."""
+        self._last_target = None
+        self._advance(np.zeros(3), np.zeros(3), period)
+        return Command(self.pose.copy(), self.gripper)
+
+    @staticmethod
+    def _pursue(
+        error: Array, target_velocity: Array, speed: float, acceleration: float, period: float
+    ) -> Array:
+        left = error - target_velocity * period
+        distance = float(np.linalg.norm(left))
+        if distance > 1e-12:
+            closing = left * (_closing_speed(distance, 0.5 * acceleration, period) / distance)
+            target_velocity = target_velocity + closing
+        return _shorten(target_velocity, speed)
+
+    def _before_walls(self, velocity: Array, period: float) -> Array:
+        limits = self._limits
+        low, high = np.array(limits.workspace_low), np.array(limits.workspace_high)
+        brake = 0.25 * limits.linear_acceleration
+        for axis in range(3):
+            above = max(float(high[axis] - self.pose[axis]), 0.0)
+            below = max(float(self.pose[axis] - low[axis]), 0.0)
+            velocity[axis] = np.clip(
+                velocity[axis],
+                -_closing_speed(below, brake, period),
+                _closing_speed(above, brake, period),
+            )
+        return velocity
+
+    def _advance(self, velocity: Array, turn_rate: Array, period: float) -> None:
+        limits = self._limits
+        change = _shorten(velocity - self.velocity, limits.linear_acceleration * period)
+        self.velocity = self.velocity + change
+        change = _shorten(turn_rate - self.turn_rate, limits.angular_acceleration * period)
+        self.turn_rate = self.turn_rate + change
+        rotation = Rotation.from_rotvec(self.turn_rate * period) * Rotation.from_quat(
+            self.pose[3:]
+        )
+        self.pose = np.concatenate([self.pose[:3] + self.velocity * period, rotation.as_quat()])
+
+
+class State(str, Enum):
+    """States of the executor."""
+
+    IDLE = "idle"
+    ARMED = "armed"
+    RUNNING = "running"
+    HOLDING = "holding"
+    STOPPED = "stopped"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the state machine looks at in one control period; ages in ns, None: never came."""
+
+    pose: Array | None
+    pose_age: int | None
+    chunk_age: int | None
+    out_of_distribution: bool
+    target_pose: Array | None
+    target_gripper: float
+    command: Array | None
+
+
+class SafetyMachine:
+    """Decides whether anything may be sent; every change of state has a reason."""
+
+    def __init__(self, limits: SafetyLimits, *, resume_after_ood: bool = False) -> None:
+        self.limits = limits
+        self.state = State.IDLE
+        self.reason = "not armed"
+        self._resume_after_ood = resume_after_ood
+        self._latched = False
+
+    def arm(self, inputs: Inputs) -> list[str]:
+        """Arm on an operator's request; return the reasons for refusal, empty when armed."""
+        if self.state in (State.ARMED, State.RUNNING):
+            return []
+        reasons = [reason for reason in (self._broken(inputs), self._unfed(inputs)) if reason]
+        if inputs.out_of_distribution:
+            reasons.append("scene is out of distribution")
+        if inputs.pose is not None and not self._inside(inputs.pose[:3]):
+            reasons.append(f"arm is outside the workspace at {np.round(inputs.pose[:3], 3)}")
+        if not reasons:
+            self._latched = False
+            self._enter(State.ARMED, "armed by the operator")
+        return reasons
+
+    def stop(self, reason: str = "stopped by the operator") -> None:
+        """Stop, from any state; latched until armed again."""
+        self._enter(State.STOPPED, reason)
+
+    def disarm(self, reason: str) -> None:
+        """Return to idle."""
+        self._enter(State.IDLE, reason)
+
+    def update(self, inputs: Inputs) -> State:
+        """Advance by one control period; return the state that holds in it."""
+        if self.state not in (State.ARMED, State.RUNNING, State.HOLDING):
+            return self.state
+        broken = self._broken(inputs)
+        if broken:
+            self._enter(State.FAULT, broken)
+        elif inputs.out_of_distribution:
+            if self.state is not State.HOLDING or not self._latched:
+                self._latched = not self._resume_after_ood
+                self._enter(State.HOLDING, "scene is out of distribution")
+        elif self._latched:
+            pass  # only the operator's arm ends a latched hold
+        else:
+            self._feed(inputs)
+        return self.state
+
+    def _feed(self, inputs: Inputs) -> None:
+        unfed = self._unfed(inputs) or self._strange(inputs)
+        if not unfed:
+            if inputs.target_pose is not None and self.state is not State.RUNNING:
+                self._enter(State.RUNNING, "following chunks")
+        elif self.state is not State.ARMED and self.reason != unfed:
+            self._enter(State.HOLDING, unfed)
+
+    def _broken(self, inputs: Inputs) -> str:
+        limits = self.limits
+        if inputs.pose is None or inputs.pose_age is None:
+            return "no pose of the arm has come"
+        if inputs.pose_age > limits.pose_timeout:
+            return f"pose of the arm is older than {limits.pose_timeout / 1e6:.0f} ms"
+        if inputs.command is not None:
+            distance, angle = pose_distance(inputs.command, inputs.pose)
+            if distance > limits.tracking_distance or angle > limits.tracking_angle:
+                return (
+                    "arm does not follow its command: allowed are "
+                    f"{limits.tracking_distance} m and {limits.tracking_angle} rad"
+                )
+        return ""
+
+    def _unfed(self, inputs: Inputs) -> str:
+        if inputs.chunk_age is None:
+            return "no action chunk has come"
+        if inputs.chunk_age > self.limits.policy_timeout:
+            return f"no action chunk for {self.limits.policy_timeout / 1e6:.0f} ms"
+        return ""
+
+    def _strange(self, inputs: Inputs) -> str:
+        pose = inputs.target_pose
+        if pose is None:
+            return ""
+        limits = self.limits
+        if not (np.isfinite(pose).all() and math.isfinite(inputs.target_gripper)):
+            return "target is not finite"
+        if not self._inside(pose[:3]):
+            return "target is outside the workspace"
+        if not limits.gripper_low - 1e-3 <= inputs.target_gripper <= limits.gripper_high + 1e-3:
+            return "target gripper opening is out of range"
+        reference = inputs.command if inputs.command is not None else inputs.pose
+        if reference is not None and (
+            float(np.linalg.norm(pose[:3] - reference[:3])) > limits.target_distance
+        ):
+            return f"target is more than {limits.target_distance} m away"
+        return ""
+
+    def _inside(self, position: Array) -> bool:
+        low, high = np.array(self.limits.workspace_low), np.array(self.limits.workspace_high)
+        return bool(((position >= low) & (position <= high)).all())
+
+    def _enter(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
