@@ -2,7 +2,7 @@
 
 
 class AltError(Exception):
-    """Base of every error that alt_ros raises on purpose; the command line prints it as one line."""
+    """Base of every error raised on purpose; the command line prints it as one line."""
 
 
 class ConfigurationError(AltError):

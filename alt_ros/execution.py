@@ -126,7 +126,8 @@ class Executor:
         state = self.machine.update(self._inputs(now, pose, gripper))
         if state is State.RUNNING:
             if self._set_point is None:
-                assert self._pose is not None and self._gripper is not None
+                assert self._pose is not None
+                assert self._gripper is not None
                 self._set_point = SetPoint(self.limits, self._pose, self._gripper)
             if target is not None:
                 command = self._set_point.follow(target.pose, target.gripper, period)

@@ -22,7 +22,8 @@ def quaternion_to_rot6d(quaternions: Array) -> Array:
         quaternions: (..., 4) x, y, z, w.
 
     Returns:
-        (..., 6) float64; Zhou et al. 2019, "On the Continuity of Rotation Representations", eq. 15.
+        (..., 6) float64; Zhou et al. 2019, "On the Continuity of Rotation Representations in
+        Neural Networks", eq. 15.
     """
     flat = np.asarray(quaternions, dtype=np.float64).reshape(-1, 4)
     matrices = Rotation.from_quat(flat).as_matrix()  # (n, 3, 3)
@@ -85,7 +86,8 @@ def interpolate_pose(start: Array, end: Array, fraction: float) -> Array:
     """Return the pose at ``fraction`` of the way: linear in position, slerp in rotation.
 
     Args:
-        start, end: (7,) poses.
+        start: (7,) pose.
+        end: (7,) pose.
         fraction: 0 gives start, 1 gives end.
 
     Returns:

@@ -58,7 +58,8 @@ def decode_image(
     Args:
         data: The message's bytes.
         encoding: A name of ``ENCODINGS``.
-        height, width: Pixels.
+        height: Pixels.
+        width: Pixels.
         step: Bytes of one row, padding included.
         big_endian: Byte order of 16-bit encodings.
 
@@ -109,7 +110,7 @@ def decode_compressed_image(data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8
         image = None
     if image is None:
         raise DataError(
-            f"compressed image of {buffer.size} bytes does not decode: it is cut off or not an image"
+            f"compressed image of {buffer.size} bytes does not decode: it is cut off, or no image"
         )
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
@@ -130,7 +131,8 @@ def network_input(
     Args:
         images: View name to (H, W, 3) uint8 RGB.
         views: The views that the encoder was trained on, in its order.
-        height, width: The encoder's input size, pixels.
+        height: The encoder's input height, pixels.
+        width: The encoder's input width, pixels.
 
     Returns:
         (len(views), 3, height, width) float32, ImageNet-normalised.

@@ -1,4 +1,4 @@
-"""Which action is due now: receding-horizon execution of action chunks (Chi et al. 2023, sec. IV-C).
+"""Which action is due now: receding-horizon execution of action chunks (Chi et al. 2023).
 
 Action i of a chunk is due at ``stamp + i * period``. After ``action_horizon`` (Ta) actions of the
 active chunk, the newest chunk takes over; actions that were due before the hand-over are never

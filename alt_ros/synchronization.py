@@ -212,14 +212,12 @@ class Synchronizer(Generic[Payload]):
 
     def _match(self, stamp: int, payload: Payload) -> Match[Payload] | str | None:
         """Return the match, the reason why there is none, or None while it cannot be told."""
-        frames = {self.config.views[0]: payload}
-        skew = 0
+        partners: dict[str, tuple[int, Payload]] = {}
         for view in self.config.views[1:]:
             partner = self._partner(view, stamp)
             if partner is None or isinstance(partner, str):
                 return partner
-            frames[view] = partner[1]
-            skew = max(skew, abs(partner[0] - stamp))
+            partners[view] = partner
         poses, grippers = [], []
         for arm in range(self.config.arms):
             pose = self._at(self._poses[arm], stamp, "pose", interpolate_pose)
@@ -230,9 +228,23 @@ class Synchronizer(Generic[Payload]):
                 return gripper
             poses.append(pose)
             grippers.append(gripper[0])
+        for view, (partner_stamp, _) in partners.items():
+            self._use(view, partner_stamp)
+        frames = {self.config.views[0]: payload} | {v: frame for v, (_, frame) in partners.items()}
+        skew = max(
+            (abs(partner_stamp - stamp) for partner_stamp, _ in partners.values()), default=0
+        )
         return Match(
             stamp, frames, np.array(poses).reshape(-1, 7), np.array(grippers, np.float64), skew
         )
+
+    def _use(self, view: str, stamp: int) -> None:
+        """Take a partner out of its queue; what came before it has no partner any more."""
+        queue = self._frames[view]
+        while queue[0][0] < stamp:
+            queue.popleft()
+            self.drops["no_partner"] += 1
+        queue.popleft()
 
     def _partner(self, view: str, stamp: int) -> tuple[int, Payload] | str | None:
         queue = self._frames[view]

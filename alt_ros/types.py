@@ -43,8 +43,8 @@ def check_poses(poses: NDArray[np.float64], subject: str) -> None:
     worst = float(np.abs(norms - 1.0).max(initial=0.0))
     if worst > QUATERNION_NORM_TOLERANCE:
         raise DataError(
-            f"{subject}: quaternion must have norm 1 within {QUATERNION_NORM_TOLERANCE}, it is off "
-            f"by {worst:.4g}: check the driver's order (x, y, z, w) and normalise there"
+            f"{subject}: quaternion must have norm 1 within {QUATERNION_NORM_TOLERANCE}, it is "
+            f"off by {worst:.4g}: check the driver's order (x, y, z, w) and normalise there"
         )
 
 

@@ -11,12 +11,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.demonstrations.demonstration import Demonstration
+from alt_ros.demonstrations.sequence import DemonstrationSequence
 from alt_ros.errors import DataError
 from alt_ros.geometry import arm_action, interpolate_pose
 from alt_ros.messages import image_of, opening_of, pose_of, stamp_of
@@ -242,8 +243,8 @@ def _stack(observations: Sequence[Observation], view: str, path: Path) -> NDArra
     shapes = {o.images[view].shape for o in observations}
     if len(shapes) > 1:
         raise DataError(
-            f"bag '{path}', view '{view}': image size changes within the episode, {sorted(shapes)}: "
-            f"record it again with one size"
+            f"bag '{path}', view '{view}': image size changes within the episode, "
+            f"{sorted(shapes)}: record it again with one size"
         )
     return np.stack([o.images[view] for o in observations])
 
@@ -259,7 +260,7 @@ def _pose_at(stamp: int, stamps: Sequence[int], poses: Array) -> Array:
     return interpolate_pose(poses[before], poses[after], fraction)
 
 
-class BagDemonstrations(Sequence[Demonstration]):
+class BagDemonstrations(DemonstrationSequence):
     """The bags of a folder, each read when it is asked for."""
 
     def __init__(
@@ -275,13 +276,7 @@ class BagDemonstrations(Sequence[Demonstration]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Demonstration: ...
-    @overload
-    def __getitem__(self, index: slice) -> BagDemonstrations: ...
-    def __getitem__(self, index: int | slice) -> Demonstration | BagDemonstrations:
-        if isinstance(index, slice):
-            return BagDemonstrations(self.paths[index], self._topics, self._config)
+    def _load(self, index: int) -> Demonstration:
         return read_bag(self.paths[index], self._topics, self._config)
 
 

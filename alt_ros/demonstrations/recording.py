@@ -1,0 +1,107 @@
+"""Writes an episode's messages into a rosbag2 MCAP bag, definitions included, without ROS."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from alt_ros.errors import DataError
+
+BAG_VERSION = 9
+
+
+class EpisodeWriter:
+    """One bag being written.
+
+    Args:
+        path: Folder to create.
+        definitions: Type name (``alt_ros/msg/Observation``) to .msg text, for types that are not
+            part of ROS itself.
+        min_free_bytes: Writing stops, bag closed and whole, before the disk has less left.
+
+    Raises:
+        DataError: The folder exists, or cannot be made.
+    """
+
+    def __init__(
+        self, path: Path, definitions: Mapping[str, str], *, min_free_bytes: int = 64 << 20
+    ) -> None:
+        self.path = path
+        self.messages = 0
+        self._min_free_bytes = min_free_bytes
+        self._until_check = 0
+        self._connections: dict[str, Any] = {}
+        self._store = get_typestore(Stores.LATEST)
+        for name, text in definitions.items():
+            self._store.register(get_types_from_msg(text, name))
+        self._require_space()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+            self._writer.open()
+        except (WriterError, OSError) as error:
+            raise DataError(f"bag '{path}' cannot be written: {error}") from error
+
+    def write(self, topic: str, type_name: str, time: int, data: bytes) -> None:
+        """Append a message.
+
+        Args:
+            topic: Topic name.
+            type_name: As ROS prints it: ``sensor_msgs/msg/Image``.
+            time: Log time, ns.
+            data: CDR bytes.
+
+        Raises:
+            DataError: The disk is full; what was written before is kept and readable.
+        """
+        if self._until_check <= 0:
+            self._require_space()
+            self._until_check = 1 << 20
+        self._until_check -= len(data)
+        try:
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(
+                    topic, type_name, typestore=self._store
+                )
+            self._writer.write(self._connections[topic], time, data)
+        except OSError as error:
+            raise DataError(f"bag '{self.path}' cannot be written further: {error}") from error
+        self.messages += 1
+
+    def close(self, metadata: Mapping[str, str] | None = None) -> None:
+        """Finish the bag, with custom metadata.
+
+        Raises:
+            DataError: The index could not be written; the messages before it stay readable.
+        """
+        for key, value in (metadata or {}).items():
+            self._writer.set_custom_data(key, value)
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise DataError(f"bag '{self.path}' could not be closed: {error}") from error
+
+    def discard(self) -> None:
+        """Throw the bag away."""
+        self.close()
+        shutil.rmtree(self.path)
+
+    def _require_space(self) -> None:
+        folder = next(p for p in (self.path, *self.path.parents) if p.exists())
+        free = shutil.disk_usage(folder).free
+        if free < self._min_free_bytes:
+            raise DataError(
+                f"disk of '{folder}' has {free >> 20} MiB free, recording needs "
+                f"{self._min_free_bytes >> 20} MiB: free some space or choose another folder"
+            )
+
+
+def read_definitions(files: Iterable[Path]) -> dict[str, str]:
+    """Return type name to text for the .msg files of package alt_ros."""
+    return {f"alt_ros/msg/{file.stem}": file.read_text(encoding="utf-8") for file in files}

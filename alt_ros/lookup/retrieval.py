@@ -1,0 +1,196 @@
+"""Which demonstration frame to follow: recall once, then stay with the demonstration.
+
+The nearest frame alone makes a robot jump between demonstrations that look alike. As the ALT
+paper does for multimodal data (He et al. 2026, arXiv 2505.05787), the choice is made among the
+best frames of *distinct* demonstrations; afterwards the demonstration is kept for as long as it
+explains what is seen about as well as the best one does, and its frames are walked forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alt_ros.errors import ConfigurationError
+from alt_ros.lookup.index import Index
+from alt_ros.lookup.table import Table
+from alt_ros.types import NANOSECONDS, Neighbour
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """How a frame is chosen.
+
+    Attributes:
+        neighbours: Frames asked of the index for one recall, k.
+        distinct_demonstrations: Among how many distinct demonstrations the choice is made; 1 takes
+            the nearest, the paper's multimodal setting is 3.
+        choice_margin: Similarity that a demonstration may be worse than the nearest and still be
+            chosen; only with two distinct demonstrations or more.
+        stay_margin: Similarity that the present demonstration may be worse than the nearest frame
+            and still be kept; an earlier frame must be better by as much to step back to it. 0 and
+            below takes the nearest frame anew every time.
+        reset_gap: A stamp this much after the last one begins a new episode, ns.
+        seed: Seed of the choice.
+    """
+
+    neighbours: int = 32
+    distinct_demonstrations: int = 1
+    choice_margin: float = 0.02
+    stay_margin: float = 0.05
+    reset_gap: int = 2 * NANOSECONDS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1 or self.distinct_demonstrations < 1:
+            raise ConfigurationError(
+                "retrieval: neighbours and distinct_demonstrations must be at least 1, "
+                f"got {self.neighbours} and {self.distinct_demonstrations}"
+            )
+        for name in ("choice_margin", "stay_margin"):
+            if not 0.0 <= getattr(self, name) <= 2.0:
+                raise ConfigurationError(
+                    f"retrieval: {name} must be 0 to 2, got {getattr(self, name)}"
+                )
+        if self.reset_gap <= 0 or self.seed < 0:
+            raise ConfigurationError(
+                "retrieval: reset_gap must be positive and seed not negative, "
+                f"got {self.reset_gap} ns and {self.seed}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RetrievalConfig:
+        """Return the config that ``to_json`` gave.
+
+        Raises:
+            ConfigurationError: A field is unknown or out of bounds.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigurationError(f"retrieval: {error}") from error
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The outcome of one step.
+
+    Attributes:
+        nearest: The most similar frame of the whole table: what strangeness is measured by.
+        chosen: The frame to follow.
+    """
+
+    nearest: Neighbour
+    chosen: Neighbour
+
+
+class Retrieval:
+    """Chooses a demonstration frame for each observation of a stream.
+
+    The outcome depends on nothing but the embeddings and stamps since the last reset, so that a
+    replay gives the same choices. A stamp that goes back, or on by more than ``reset_gap``, resets.
+
+    Args:
+        table: The frames.
+        index: Searches the table's embeddings.
+        config: How a frame is chosen.
+
+    Raises:
+        ConfigurationError: The index holds another number of vectors than the table.
+    """
+
+    def __init__(self, table: Table, index: Index, config: RetrievalConfig | None = None) -> None:
+        if len(index) != len(table):
+            raise ConfigurationError(
+                f"retrieval: the index must hold the table's {len(table)} frames, "
+                f"it holds {len(index)}: rebuild it with 'alt index build'"
+            )
+        self.table = table
+        self.index = index
+        self.config = config or RetrievalConfig()
+        self._current: Neighbour | None = None
+        self._stamp: int | None = None
+
+    def reset(self) -> None:
+        """Forget the present demonstration: a new episode begins."""
+        self._current = None
+        self._stamp = None
+
+    def recall(
+        self, embedding: NDArray[np.float32], stamp: int, *, strange_below: float = -2.0
+    ) -> Recall:
+        """Return the nearest frame, and the frame to follow.
+
+        Args:
+            embedding: (D,) float32 of unit length.
+            stamp: Time of the observation, ns.
+            strange_below: A nearest similarity below it says nothing about where the robot is: the
+                present demonstration is kept, whatever resembles the observation more.
+
+        Raises:
+            DataError: The embedding is not of the index's dimension.
+        """
+        if self._stamp is not None and not 0 <= stamp - self._stamp <= self.config.reset_gap:
+            self.reset()
+        similarities, rows = self.index.query(embedding, self.config.neighbours)
+        nearest = self._neighbour(int(rows[0]), float(similarities[0]))
+        margin = 2.0 if nearest.similarity < strange_below else self.config.stay_margin
+        chosen = self._stay(embedding, nearest.similarity, margin)
+        if chosen is None:
+            chosen = self._choose(embedding, similarities, rows, stamp)
+        self._current, self._stamp = chosen, stamp
+        return Recall(nearest, chosen)
+
+    def _neighbour(self, row: int, similarity: float) -> Neighbour:
+        return Neighbour(
+            int(self.table.demonstration[row]), int(self.table.frame[row]), similarity
+        )
+
+    def _stay(
+        self, embedding: NDArray[np.float32], best: float, margin: float
+    ) -> Neighbour | None:
+        """Return the present demonstration's frame, preferably not an earlier one, if it will do."""
+        if self._current is None or margin <= 0.0:
+            return None
+        rows = self.table.rows(self._current.demonstration)
+        similarities = (self.table.embeddings[rows] @ embedding).astype(np.float64)
+        own = int(similarities.argmax())
+        # Written so that NaN leaves.
+        if not similarities[own] >= best - margin:
+            return None
+        onward = self._current.frame + int(similarities[self._current.frame :].argmax())
+        frame = onward if similarities[onward] >= similarities[own] - margin else own
+        return Neighbour(self._current.demonstration, frame, float(similarities[frame]))
+
+    def _choose(
+        self,
+        embedding: NDArray[np.float32],
+        similarities: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        stamp: int,
+    ) -> Neighbour:
+        """Return the best frame of one of the nearest distinct demonstrations."""
+        wanted = min(self.config.distinct_demonstrations, self.table.demonstrations)
+        _, first = np.unique(self.table.demonstration[rows], return_index=True)
+        if len(first) < wanted:  # the neighbours are of too few demonstrations: look at every row
+            every = self.table.embeddings @ embedding
+            rows = np.lexsort((np.arange(len(every)), -every))
+            similarities = every[rows].astype(np.float64)
+            _, first = np.unique(self.table.demonstration[rows], return_index=True)
+        best = np.sort(first)[:wanted]  # rows come best first, so do their first appearances
+        good = best[similarities[best] >= similarities[0] - self.config.choice_margin]
+        pick = 0
+        if len(good) > 1:
+            # Seeded by the stamp: no hidden state, so a replay from any point chooses the same.
+            generator = np.random.default_rng([self.config.seed, abs(stamp)])
+            pick = int(generator.integers(len(good)))
+        at = int(good[pick]) if len(good) else 0
+        return self._neighbour(int(rows[at]), float(similarities[at]))

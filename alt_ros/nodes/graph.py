@@ -1,0 +1,163 @@
+"""The graph as processes: what a launch file does, where ``launch`` is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alt_ros.errors import AltError, DependencyError
+
+POLICIES = {"alt": ("encoder", "lookup")}
+STOP_SECONDS = 5.0
+
+
+def prefix() -> Path:
+    """Return the install prefix that holds this package's nodes.
+
+    Raises:
+        DependencyError: The package was installed as a library, without its nodes.
+    """
+    for folder in (*_ament_prefixes(), Path(sys.prefix)):
+        if (folder / "lib" / "alt_ros" / "executor").exists():
+            return folder
+    raise DependencyError(
+        "the ROS nodes of alt_ros are not installed here: build them with 'make env', or with "
+        "colcon in a ROS workspace, and source its setup file"
+    )
+
+
+def _ament_prefixes() -> list[Path]:
+    return [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+
+
+def share() -> Path:
+    """Return the folder with config/ and launch/."""
+    return prefix() / "share" / "alt_ros"
+
+
+def environment(*, local_domain: int | None = None) -> dict[str, str]:
+    """Return the environment that every node needs.
+
+    Args:
+        local_domain: DDS domain for a graph that stays on this machine; None leaves the
+            surroundings' domain and discovery range as they are.
+    """
+    variables = dict(os.environ)
+    prefixes = [str(p) for p in _ament_prefixes()]
+    if str(prefix()) not in prefixes:
+        prefixes.insert(0, str(prefix()))
+    variables["AMENT_PREFIX_PATH"] = os.pathsep.join(prefixes)
+    variables.setdefault(_profile_variable(), str(share() / "config" / "fastdds.xml"))
+    if local_domain is not None:
+        variables["ROS_DOMAIN_ID"] = str(local_domain)
+        variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    return variables
+
+
+def _profile_variable() -> str:
+    """Return the variable that this Fast DDS reads: package fastrtps is 2.x, fastdds is 3.x."""
+    old = any((p / "share" / "fastrtps").is_dir() for p in (*_ament_prefixes(), prefix()))
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+class Graph:
+    """Node processes that live and die together.
+
+    Args:
+        log_folder: One log file per node.
+        variables: Environment of the processes.
+        config: Parameter files, later ones win.
+    """
+
+    def __init__(
+        self, log_folder: Path, variables: Mapping[str, str], config: Sequence[Path] = ()
+    ) -> None:
+        self._log_folder = log_folder
+        self._variables = dict(variables)
+        self._config = list(config)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        log_folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Graph:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(self, node: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Start a node with parameters on top of the files'.
+
+        Raises:
+            AltError: A node of that name runs already.
+        """
+        if node in self._processes:
+            raise AltError(f"node '{node}' runs already: stop it first")
+        command = [str(prefix() / "lib" / "alt_ros" / node), "--ros-args"]
+        for file in self._config:
+            command += ["--params-file", str(file)]
+        for name, value in (parameters or {}).items():
+            command += ["-p", f"{name}:={_yaml(value)}"]
+        with self._log(node).open("ab") as log:
+            self._processes[node] = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self._variables,
+                start_new_session=True,  # Ctrl-C reaches us first; we stop them in order
+            )
+
+    def process(self, node: str) -> subprocess.Popen[bytes]:
+        """Return a node's process."""
+        return self._processes[node]
+
+    def check(self) -> None:
+        """Raise if a node has died.
+
+        Raises:
+            AltError: Naming the node, its exit status and its last words.
+        """
+        for node, process in self._processes.items():
+            if process.poll() is not None:
+                last = self._log(node).read_text(errors="replace").strip().splitlines()[-3:]
+                raise AltError(
+                    f"node '{node}' ended with status {process.returncode}: "
+                    f"{' | '.join(last) or 'it said nothing'}"
+                )
+
+    def wait(self) -> None:
+        """Wait until a node dies or the caller is interrupted."""
+        while True:
+            self.check()
+            time.sleep(0.2)
+
+    def stop(self, node: str | None = None) -> None:
+        """Stop one node or all of them, last started first."""
+        for name in [node] if node is not None else list(reversed(self._processes)):
+            process = self._processes.pop(name)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def _log(self, node: str) -> Path:
+        return self._log_folder / f"{node}.log"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(v) for v in value) + "]"
+    if isinstance(value, (str, Path)):
+        return f"'{value}'"
+    return str(value)

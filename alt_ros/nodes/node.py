@@ -1,0 +1,145 @@
+"""What every node of the graph shares: life cycle, quality of service, diagnostics, ``main``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any, ClassVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from alt_ros.errors import AltError
+from alt_ros.nodes.parameters import declare, help_text
+
+# REP 2003. A node that falls behind must not work off old images: the newest is enough.
+NEWEST = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+# What the synchroniser reads: it needs every frame and sample, a few of them while it is busy.
+SENSOR = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+RELIABLE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
+)
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class AltNode(LifecycleNode):
+    """A lifecycle node that configures from a parameter dataclass and reports diagnostics.
+
+    A subclass sets ``name``, ``Parameters`` and the three hooks below.
+    """
+
+    name: ClassVar[str]
+    Parameters: ClassVar[type[Any]]
+
+    def __init__(self) -> None:
+        super().__init__(self.name)
+        self.declare_parameter("autostart", True)
+        self.parameters = declare(self, self.Parameters)
+        self.is_active = False
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
+
+    def configure(self) -> None:
+        """Load and connect everything; raise an AltError for what cannot be had."""
+
+    def activate(self) -> None:
+        """Start to publish."""
+
+    def deactivate(self) -> None:
+        """Stop publishing, and leave the robot safe."""
+
+    def diagnostics(self) -> tuple[bytes, str, dict[str, Any]]:
+        """Return the level, a line of text and named values."""
+        return DiagnosticStatus.OK, "ok", {}
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Configure; an error that a user can act on is one line in the log."""
+        try:
+            self.configure()
+        except AltError as error:
+            self.get_logger().fatal(str(error))
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Activate."""
+        result = super().on_activate(state)
+        self.is_active = True
+        self.activate()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate."""
+        self.is_active = False
+        self.deactivate()
+        return super().on_deactivate(state)
+
+    def _publish_diagnostics(self) -> None:
+        level, text, values = self.diagnostics()
+        if not self.is_active:
+            level, text = DiagnosticStatus.STALE, "not active"
+        status = DiagnosticStatus(level=level, name=f"alt: {self.name}", message=text)
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+
+def run(node_type: type[AltNode]) -> int:
+    """Run a node until it is interrupted; return the exit status.
+
+    With the parameter ``autostart`` (default) it configures and activates itself; without, a
+    lifecycle manager does. SIGINT and SIGTERM deactivate it before it goes.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(node_type.name, node_type.__doc__ or "", node_type.Parameters))
+        return 0
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    executor = SingleThreadedExecutor()
+    node = None
+    try:
+        node = node_type()
+        executor.add_node(node)
+        if node.get_parameter("autostart").value:
+            if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+                return 1
+            node.trigger_activate()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except AltError as error:
+        print(f"[{node_type.name}] {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            if node.is_active:
+                node.trigger_deactivate()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def lower_priority() -> None:
+    """Yield the processor to the control loop: perception that is late is dropped anyway."""
+    os.nice(5)

@@ -1,0 +1,152 @@
+"""Roll-outs in process: policy, executor and simulation on one clock, without ROS.
+
+The executor is the very class that the node runs; inference takes no simulated time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alt_ros.execution import Executor
+from alt_ros.policies.policy import Policy
+from alt_ros.receding_horizon import HorizonConfig
+from alt_ros.safety import SafetyLimits
+from alt_ros.simulation.cup_grasp import CupGraspSimulation
+from alt_ros.simulation.scenarios import Scenario
+from alt_ros.types import NANOSECONDS, Observation
+
+FRAME_PERIOD = 50_000_000
+"""Time between camera frames, ns: 20 Hz."""
+SETTLED = NANOSECONDS // 4
+"""How long the cup must stay lifted and held for a success, ns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """What one roll-out did.
+
+    Attributes:
+        scenario: Name of the scenario.
+        trial: Number of the trial.
+        success: Whether the cup was lifted and stayed held.
+        flagged: Whether the out-of-distribution flag went up.
+        flag_delay: Seconds from the first observation to the flag; NaN where it stayed down.
+        expected: The demonstration whose cup stood nearest.
+        recalled: The demonstration that most commands came from; -1 without a command.
+        commands: Commands sent.
+        seconds: Simulated length.
+        path: (n, 3) measured positions, one per observation, metres.
+        reason: State and reason of the executor at the end.
+    """
+
+    scenario: str
+    trial: int
+    success: bool
+    flagged: bool
+    flag_delay: float
+    expected: int
+    recalled: int
+    commands: int
+    seconds: float
+    path: NDArray[np.float64]
+    reason: str
+
+
+def run_episode(
+    simulation: CupGraspSimulation,
+    policy: Policy,
+    scenario: Scenario,
+    trial: int,
+    *,
+    seed: int = 0,
+    limits: SafetyLimits | None = None,
+    horizon: HorizonConfig | None = None,
+    max_seconds: float = 7.0,
+) -> Episode:
+    """Run one trial of a scenario.
+
+    Args:
+        simulation: Stepped from here on; its time goes on.
+        policy: Reset first.
+        scenario: What stands where, and what is wrong.
+        trial: Number of the trial.
+        seed: Of the evaluation.
+        limits: The executor's; None takes the defaults.
+        horizon: The executor's; None takes the defaults.
+        max_seconds: Simulated time after which the episode ends without success.
+    """
+    setup = scenario.trial(trial, seed)
+    simulation.reset(setup.placement, setup.disturbance, seed)
+    policy.reset()
+    executor = Executor(limits or SafetyLimits(), horizon or HorizonConfig())
+    start = simulation.time
+    pose, gripper = simulation.pose(), simulation.gripper()
+    target_pose, target_gripper = pose, gripper
+    recalled: Counter[int] = Counter()
+    sources: dict[int, int] = {}
+    path: list[NDArray[np.float64]] = []
+    flag_delay, commands, lifted_since = float("nan"), 0, 0
+    success = False
+    while simulation.time - start < max_seconds * NANOSECONDS and not success:
+        now = simulation.time
+        executor.observe_pose(simulation.pose(), now)
+        executor.observe_gripper(simulation.gripper())
+        if (now - start) % FRAME_PERIOD == 0:
+            path.append(simulation.pose()[:3])
+            output = policy.act(_observation(simulation))
+            executor.observe_ood(output.ood)
+            if output.ood.flag and np.isnan(flag_delay):
+                flag_delay = (now - start) / NANOSECONDS
+            if output.chunk is not None and not output.ood.flag:
+                executor.offer_chunk(output.chunk, now)
+                source = output.chunk.source
+                sources[output.chunk.stamp] = -1 if source is None else source.demonstration
+            if now == start:
+                executor.arm(now)
+        sent = executor.step(now)
+        if sent is not None:
+            commands += 1
+            recalled[sources.get(sent.chunk_stamp, -1)] += 1
+            target_pose, target_gripper = sent.command.pose, sent.command.gripper
+        simulation.step(target_pose, target_gripper)
+        lifted_since = (lifted_since or simulation.time) if simulation.success() else 0
+        success = bool(lifted_since) and simulation.time - lifted_since >= SETTLED
+    return Episode(
+        scenario=scenario.name,
+        trial=trial,
+        success=success,
+        flagged=not np.isnan(flag_delay),
+        flag_delay=flag_delay,
+        expected=setup.nearest,
+        recalled=recalled.most_common(1)[0][0] if recalled else -1,
+        commands=commands,
+        seconds=(simulation.time - start) / NANOSECONDS,
+        path=np.array(path),
+        reason=f"{executor.state.value}: {executor.reason}",
+    )
+
+
+def _observation(simulation: CupGraspSimulation) -> Observation:
+    return Observation(
+        stamp=simulation.time,
+        images=simulation.render(),
+        poses=simulation.pose()[None],
+        grippers=np.array([simulation.gripper()]),
+    )
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a success rate."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
