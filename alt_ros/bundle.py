@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import alt_ros
+from alt_ros.encoders.identity import ENCODER_ID_DIGITS, file_sha256
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import AltError, BundleError
 from alt_ros.lookup.calibration import Calibration
@@ -88,7 +89,8 @@ class Bundle:
         Args:
             path: Its folder.
             encoder: Load the encoder too; without it torch is not imported.
-            device, threads: See ``EncoderRuntime``.
+            device: See ``EncoderRuntime``.
+            threads: See ``EncoderRuntime``.
 
         Raises:
             BundleError: A file is missing or damaged, the parts do not fit each other, or a newer
@@ -194,8 +196,12 @@ def write_bundle(
         path: Folder to write.
         spec: What the encoder takes and gives.
         encoder: Its TorchScript file.
-        table, index, index_report, calibration, retrieval, monitor: See ``Bundle``; the monitor's
-            threshold is taken from the calibration.
+        table: The demonstration frames.
+        index: Searches the table's embeddings.
+        index_report: How the index was built.
+        calibration: Where the threshold came from.
+        retrieval: How a frame is chosen.
+        monitor: When the flag goes up and down; its threshold is taken from the calibration.
         horizon: Prediction horizon Tp, actions.
         provenance: Store, seeds and training settings; JSON values.
 
@@ -231,9 +237,9 @@ def write_bundle(
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "package_version": alt_ros.__version__,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "encoder": spec.to_json(),
-            "encoder_id": str(files[ENCODER]["sha256"])[:16],
+            "encoder_id": str(files[ENCODER]["sha256"])[:ENCODER_ID_DIGITS],
             "demonstrations": table.demonstrations,
             "frames": len(table),
             "period": table.period,
@@ -258,12 +264,12 @@ def write_bundle(
 def _replace_folder(partial: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     if path.exists():
-        os.replace(path, old)
+        path.replace(old)
     try:
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError:
         if old.exists():
-            os.replace(old, path)
+            old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -332,9 +338,7 @@ def _check_parts(
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"sha256": digest, "size": file.stat().st_size}
+    return {"sha256": file_sha256(file), "size": file.stat().st_size}
 
 
 def _manifest_hash(manifest: Mapping[str, Any]) -> str:

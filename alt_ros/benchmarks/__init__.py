@@ -1,1 +1,1 @@
-
+"""What ``alt eval`` and ``alt bench`` run."""

@@ -59,16 +59,17 @@ def recognize(path: str | Path) -> Format | None:
             if path.suffix in _BAG_SUFFIXES:
                 return BAG
             return ZARR if path.suffix == ".zip" else None
-        entries = {entry.name for entry in path.iterdir()}
-        bag_files = [entry for entry in entries if entry.endswith(_BAG_SUFFIXES)]
+        entries = {entry.name: entry.is_dir() for entry in path.iterdir()}
         if store.is_store(path):
             return STORE
-        if entries & {".zgroup", "zarr.json"}:
+        if ".zgroup" in entries or "zarr.json" in entries:
             return ZARR
         if (path / "meta" / "info.json").is_file():
             return LEROBOT
-        # Several bag files without metadata.yaml are bags of their own, one is a bag cut off.
-        if bag_files and ("metadata.yaml" in entries or len(bag_files) == 1):
+        bag_files = [name for name in entries if name.endswith(_BAG_SUFFIXES)]
+        # Without metadata.yaml, one file is a bag that was cut off, several are bags each.
+        cut_off = len(bag_files) == 1 and not any(entries.values())
+        if bag_files and ("metadata.yaml" in entries or cut_off):
             return BAG
     except PermissionError as error:
         raise DataError(

@@ -91,6 +91,7 @@ def summarize(
     episodes: list[EpisodeSummary] = []
     for demonstration in demonstrations:
         episodes.append(_summarize_episode(demonstration))
+        del demonstration  # before the next one is read
         if progress is not None:
             progress(len(episodes))
     return Summary(tuple(episodes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import overload
 
@@ -27,6 +27,11 @@ class DemonstrationSequence(Sequence[Demonstration]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"demonstration {index} of {len(self)}")
         return self._load(index % len(self))
+
+    def __iter__(self) -> Iterator[Demonstration]:
+        # The inherited iterator holds on to one demonstration while it reads the next.
+        for index in range(len(self)):
+            yield self._load(index)
 
 
 class Selection(DemonstrationSequence):

@@ -93,6 +93,7 @@ def write_store(
             for demonstration in demonstrations:
                 with _write_errors(target, written):
                     writer.append(demonstration)
+                del demonstration  # before the next one is read
                 written += 1
                 if progress is not None:
                     progress(written)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alt_ros.encoders.identity import encoder_id
 from alt_ros.encoders.spec import EncoderSpec
-from alt_ros.encoders.torchscript import encoder_id, example_input, load_encoder
+from alt_ros.encoders.torchscript import example_input, load_encoder
 from alt_ros.errors import BundleError, ConfigurationError, DataError
 from alt_ros.preprocessing import network_input
 from alt_ros.types import Observation
@@ -62,7 +63,7 @@ class EncoderRuntime:
                 raise ConfigurationError(f"encoder: threads must be at least 1, got {threads}")
             torch.set_num_threads(threads)
         self.spec = spec
-        self.device = _device(device)
+        self.device = compute_device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.encoder_id = encoder_id(path) if path.is_file() else ""
         self._module = load_encoder(path, self.device, self.dtype)
@@ -73,7 +74,8 @@ class EncoderRuntime:
         views = len(self.spec.views)
         expected = (1, self.spec.embedding_size), (1, views, self.spec.view_size)
         try:
-            for _ in range(WARM_UP_RUNS):
+            values, view_values = self.forward((images, poses))
+            for _ in range(WARM_UP_RUNS - 1):
                 values, view_values = self.forward((images, poses))
         except RuntimeError as error:
             raise BundleError(
@@ -132,7 +134,12 @@ class EncoderRuntime:
         return Embedding(values[0], view_values[0], self.encoder_id)
 
 
-def _device(name: str) -> torch.device:
+def compute_device(name: str) -> torch.device:
+    """Return the torch device of that name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigurationError: The name is unknown or the device is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -95,4 +95,5 @@ class EncoderSpec:
                 raise ConfigurationError(
                     f"encoder: {name} must be of type {expected.__name__}, got {value!r}"
                 )
-        return cls(**{**values, "views": tuple(views)})
+        fitting: dict[str, Any] = dict(values)
+        return cls(**fitting)

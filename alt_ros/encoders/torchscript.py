@@ -7,26 +7,24 @@ without unpickling, so they are used here, and the warning is silenced here alon
 from __future__ import annotations
 
 import copy
-import hashlib
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from alt_ros.encoders.identity import encoder_id
 from alt_ros.encoders.network import MultiViewEncoder
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import BundleError
 from alt_ros.types import POSE_SIZE
 
 TRACE_BATCH = 2
-ENCODER_ID_DIGITS = 16
 
 
 @contextmanager
-def _torchscript() -> Iterator[None]:
+def _torchscript() -> Generator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*`torch\.jit\.", category=DeprecationWarning)
         yield
@@ -56,15 +54,17 @@ def export_encoder(encoder: MultiViewEncoder, path: Path) -> str:
     Returns:
         The encoder's id, see ``encoder_id``.
     """
-    deployed = copy.deepcopy(encoder).cpu().eval().to(memory_format=torch.contiguous_format)
+    deployed = copy.deepcopy(encoder).cpu().eval()
     deployed.channels_last = False
+    for parameter in deployed.parameters():
+        parameter.data = parameter.data.contiguous()
     images, poses = example_input(encoder.spec, TRACE_BATCH, torch.device("cpu"), torch.float32)
     partial = path.with_name(path.name + ".partial")
     try:
         with _torchscript(), torch.no_grad():
             traced = torch.jit.trace(deployed, (images, poses), check_trace=False)
             torch.jit.save(traced, str(partial))
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return encoder_id(path)
@@ -89,9 +89,3 @@ def load_encoder(
             f"encoder '{path}' must be a TorchScript file, torch cannot load it: "
             f"{str(error).strip().splitlines()[0]}"
         ) from error
-
-
-def encoder_id(path: Path) -> str:
-    """Return the first 16 hexadecimal digits of the file's SHA-256: which encoder this is."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:ENCODER_ID_DIGITS]

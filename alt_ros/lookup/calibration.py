@@ -11,7 +11,6 @@ that of frames: ``Calibration`` states both.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +55,8 @@ class Calibration:
             )
         if self.how not in (HELD_OUT, LEAVE_ONE_OUT, GIVEN):
             raise ConfigurationError(
-                f"calibration: how must be {HELD_OUT}, {LEAVE_ONE_OUT} or {GIVEN}, got '{self.how}'"
+                f"calibration: how must be {HELD_OUT}, {LEAVE_ONE_OUT} or {GIVEN}, "
+                f"got '{self.how}'"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,8 +76,10 @@ class Calibration:
             ConfigurationError: A field is unknown, missing or out of bounds.
         """
         try:
-            rate = values["false_alarm_rate"]
-            return cls(**{**values, "false_alarm_rate": float("nan") if rate is None else rate})
+            fields: dict[str, Any] = dict(values)
+            if fields["false_alarm_rate"] is None:
+                fields["false_alarm_rate"] = float("nan")
+            return cls(**fields)
         except (TypeError, KeyError) as error:
             raise ConfigurationError(f"calibration: fields do not fit: {error}") from error
 
@@ -85,7 +87,7 @@ class Calibration:
         """Write a JSON file; it appears only when it is complete."""
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

@@ -8,11 +8,11 @@ the cosine similarity.
 
 from __future__ import annotations
 
-import os
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import hnswlib
 import numpy as np
@@ -29,26 +29,35 @@ PROBES = 10_000  # embeddings on which recall is measured, at most
 TIE = 1e-6  # two float32 similarities closer than this count as the same
 
 
-class Index(Protocol):
+class Index(ABC):
     """Searches (T, D) unit vectors.
 
     Attributes:
         kind: Name of the back end.
         dimension: Values of one vector, D.
-        ef: Candidates that a search holds; 0 where the search is exact.
     """
 
     kind: str
     dimension: int
-    ef: int
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    @classmethod
-    def build(cls, embeddings: Vectors) -> Self:
-        """Return an index of (T, D) float32 unit vectors."""
-        ...
+    @property
+    @abstractmethod
+    def ef(self) -> int:
+        """Candidates that a search holds: more is slower and finds more; 0 for exact search."""
 
+    @ef.setter
+    @abstractmethod
+    def ef(self, value: int) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def build(cls, embeddings: Vectors) -> Index:
+        """Return an index of (T, D) float32 unit vectors."""
+
+    @abstractmethod
     def query(
         self, embedding: Vectors, neighbours: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -57,20 +66,19 @@ class Index(Protocol):
         Raises:
             DataError: The embedding is not of the index's dimension, or k is not positive.
         """
-        ...
 
+    @abstractmethod
     def save(self, path: Path) -> None:
-        """Write the index to one file."""
-        ...
+        """Write the index to one file; it appears only when it is complete."""
 
     @classmethod
-    def load(cls, path: Path, dimension: int) -> Self:
+    @abstractmethod
+    def load(cls, path: Path, dimension: int) -> Index:
         """Read an index of the given dimension.
 
         Raises:
             BundleError: The file is missing, damaged or of another dimension.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ class IndexReport:
         return asdict(self)
 
 
-class ExactIndex:
+class ExactIndex(Index):
     """Compares with every row; the right choice up to some ten thousand rows."""
 
     kind = "exact"
@@ -107,13 +115,22 @@ class ExactIndex:
         self._embeddings = _check_vectors(embeddings)
         self._name = self.kind
         self.dimension = embeddings.shape[1]
-        self.ef = 0
+
+    @property
+    def ef(self) -> int:
+        """Always 0: the search is exact."""
+        return 0
+
+    @ef.setter
+    def ef(self, value: int) -> None:
+        if value != 0:
+            raise ConfigurationError(f"index: exact search has no ef, got {value}")
 
     def __len__(self) -> int:
         return len(self._embeddings)
 
     @classmethod
-    def build(cls, embeddings: Vectors) -> Self:
+    def build(cls, embeddings: Vectors) -> ExactIndex:
         """Return an index of (T, D) float32 unit vectors."""
         return cls(embeddings)
 
@@ -136,10 +153,10 @@ class ExactIndex:
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             np.save(file, self._embeddings)
-        os.replace(partial, path)
+        partial.replace(path)
 
     @classmethod
-    def load(cls, path: Path, dimension: int) -> Self:
+    def load(cls, path: Path, dimension: int) -> ExactIndex:
         """See ``Index.load``."""
         try:
             embeddings = np.load(path, allow_pickle=False)
@@ -151,7 +168,7 @@ class ExactIndex:
         return index
 
 
-class HnswIndex:
+class HnswIndex(Index):
     """Approximate search by hnswlib; built and searched in one thread from a fixed seed."""
 
     kind = "hnsw"
@@ -167,7 +184,7 @@ class HnswIndex:
 
     @property
     def ef(self) -> int:
-        """Candidates that a search holds: more is slower and finds more."""
+        """See ``Index.ef``."""
         return int(self._index.ef)
 
     @ef.setter
@@ -177,7 +194,7 @@ class HnswIndex:
         self._index.set_ef(value)
 
     @classmethod
-    def build(cls, embeddings: Vectors) -> Self:
+    def build(cls, embeddings: Vectors) -> HnswIndex:
         """Return an index of (T, D) float32 unit vectors."""
         vectors = _check_vectors(embeddings)
         rows, dimension = vectors.shape
@@ -212,10 +229,10 @@ class HnswIndex:
         """See ``Index.save``."""
         partial = path.with_name(path.name + ".partial")
         self._index.save_index(str(partial))
-        os.replace(partial, path)
+        partial.replace(path)
 
     @classmethod
-    def load(cls, path: Path, dimension: int) -> Self:
+    def load(cls, path: Path, dimension: int) -> HnswIndex:
         """See ``Index.load``."""
         rows, stored = _hnsw_header(path)
         _check_dimension(path.name, dimension, stored)
@@ -227,13 +244,13 @@ class HnswIndex:
         return cls(index, dimension, path.name)
 
 
-INDEX_KINDS: dict[str, type[ExactIndex] | type[HnswIndex]] = {
+INDEX_KINDS: dict[str, type[Index]] = {
     ExactIndex.kind: ExactIndex,
     HnswIndex.kind: HnswIndex,
 }
 
 
-def build_index(kind: str, embeddings: Vectors) -> tuple[ExactIndex | HnswIndex, IndexReport]:
+def build_index(kind: str, embeddings: Vectors) -> tuple[Index, IndexReport]:
     """Return an index, and how well it finds the table's own embeddings.
 
     ``ef`` is doubled until the nearest vector of every probe is found, or all rows are searched.
@@ -260,7 +277,7 @@ def build_index(kind: str, embeddings: Vectors) -> tuple[ExactIndex | HnswIndex,
     return index, report
 
 
-def index_type(kind: str) -> type[ExactIndex] | type[HnswIndex]:
+def index_type(kind: str) -> type[Index]:
     """Return the back end of that name.
 
     Raises:

@@ -59,7 +59,7 @@ class Lookup:
     ) -> tuple[ActionChunk, OodDecision]:
         """Return the recalled chunk and the decision for one observation.
 
-        The chunk is given also while the flag is up; whether to follow it is the executor's to say.
+        The chunk is given also while the flag is up: whether to follow it, the executor says.
 
         Args:
             embedding: (D,) float32 of unit length.

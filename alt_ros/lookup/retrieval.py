@@ -96,7 +96,8 @@ class Retrieval:
     """Chooses a demonstration frame for each observation of a stream.
 
     The outcome depends on nothing but the embeddings and stamps since the last reset, so that a
-    replay gives the same choices. A stamp that goes back, or on by more than ``reset_gap``, resets.
+    replay gives the same choices. A stamp that goes back, or ahead by more than ``reset_gap``,
+    resets.
 
     Args:
         table: The frames.
@@ -157,7 +158,7 @@ class Retrieval:
     def _stay(
         self, embedding: NDArray[np.float32], best: float, margin: float
     ) -> Neighbour | None:
-        """Return the present demonstration's frame, preferably not an earlier one, if it will do."""
+        """Return the present demonstration's frame, rather a later one, if it will do."""
         if self._current is None or margin <= 0.0:
             return None
         rows = self.table.rows(self._current.demonstration)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,8 @@ class Table:
         if int(ends[-1]) != rows or len(self.names) != len(ends):
             raise DataError(
                 f"table: episode_ends must end at the {rows} rows, with a name for each of the "
-                f"{len(ends)} demonstrations; got an end of {int(ends[-1])}, {len(self.names)} names"
+                f"{len(ends)} demonstrations; got an end of {int(ends[-1])} and "
+                f"{len(self.names)} names"
             )
         lengths = np.diff(ends, prepend=0)
         arms = self.poses.shape[1] if self.poses.ndim == 3 else -1
@@ -131,7 +131,8 @@ class Table:
         """Return the actions that followed a frame; they never run into the next demonstration.
 
         Args:
-            demonstration, frame: The recalled frame.
+            demonstration: Number of the recalled frame's demonstration.
+            frame: Number of the frame in it.
             horizon: Prediction horizon Tp: the most actions to give.
             stamp: Time of the observation that the chunk answers, ns.
             similarity: Cosine similarity of the observation to the frame.
@@ -168,7 +169,7 @@ class Table:
         try:
             with partial.open("wb") as file:
                 np.savez(file, **arrays)
-            os.replace(partial, path)
+            partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
 

@@ -18,12 +18,12 @@ from alt_ros.msg import ActionChunk as ActionChunkMessage
 from alt_ros.msg import Observation as ObservationMessage
 from alt_ros.types import NANOSECONDS, ActionChunk, Observation
 
-try:  # a robot's own ROS; the pure-Python wheel of the same name lacks the C++ core
+try:  # the compiled core that a robot's own ROS brings; a wheel of the same name lacks it
     from cv_bridge import CvBridge, CvBridgeError
+    from cv_bridge.boost import cv_bridge_boost as _core  # noqa: F401
 
-    CvBridge().encoding_to_dtype_with_channels("rgb8")
     _bridge: Any = CvBridge()
-except Exception:  # any failure of a foreign binary means: not usable here
+except Exception:  # also what a binary built against another numpy raises
     _bridge, CvBridgeError = None, DataError
 
 

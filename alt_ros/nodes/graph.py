@@ -53,17 +53,24 @@ def environment(*, local_domain: int | None = None) -> dict[str, str]:
     if str(prefix()) not in prefixes:
         prefixes.insert(0, str(prefix()))
     variables["AMENT_PREFIX_PATH"] = os.pathsep.join(prefixes)
-    variables.setdefault(_profile_variable(), str(share() / "config" / "fastdds.xml"))
+    name, profile = dds_profile()
+    variables.setdefault(name, str(profile))
     if local_domain is not None:
         variables["ROS_DOMAIN_ID"] = str(local_domain)
         variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     return variables
 
 
-def _profile_variable() -> str:
-    """Return the variable that this Fast DDS reads: package fastrtps is 2.x, fastdds is 3.x."""
+def dds_profile() -> tuple[str, Path]:
+    """Return the variable that this Fast DDS reads, and the profile it should name.
+
+    Raises:
+        DependencyError: The package was installed as a library, without its nodes.
+    """
+    # Package fastrtps is Fast DDS 2 (Jazzy and older), fastdds is Fast DDS 3.
     old = any((p / "share" / "fastrtps").is_dir() for p in (*_ament_prefixes(), prefix()))
-    return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+    name = "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+    return name, share() / "config" / "fastdds.xml"
 
 
 class Graph:

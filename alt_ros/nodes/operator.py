@@ -48,7 +48,9 @@ class Operator:
         state: Last ExecutorState.
         success: Whether the simulated cup is held and lifted.
         chunks: The last chunks, newest last.
+        states: The last ExecutorStates, newest last.
         flags: The last OOD flags, newest last.
+        flags_at: The same with their arrival on the monotonic clock, s.
         commands: (arrival on the monotonic clock in s, PoseStamped) sent to the arm.
     """
 
@@ -64,10 +66,11 @@ class Operator:
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node("operator", context=self._context)
         self.state = ExecutorState()
+        self.states: deque[ExecutorState] = deque(maxlen=2000)
         self.success = self.expert_done = False
         self.chunks: deque[ActionChunk] = deque(maxlen=2000)
         self.flags: deque[OodFlag] = deque(maxlen=2000)
-        self.flag_times: deque[float] = deque(maxlen=2000)
+        self.flags_at: deque[tuple[float, OodFlag]] = deque(maxlen=2000)
         self.commands: deque[tuple[float, PoseStamped]] = deque(maxlen=20_000)
         subscribe = self.node.create_subscription
         subscribe(ExecutorState, "alt/state", self._on_state, LATCHED)
@@ -104,6 +107,7 @@ class Operator:
             return
 
     def _on_state(self, message: ExecutorState) -> None:
+        self.states.append(message)
         self.state = message
 
     def _on_success(self, message: Bool) -> None:
@@ -116,7 +120,7 @@ class Operator:
         self.chunks.append(message)
 
     def _on_flag(self, message: OodFlag) -> None:
-        self.flag_times.append(time.monotonic())
+        self.flags_at.append((time.monotonic(), message))
         self.flags.append(message)
 
     def _on_command(self, message: PoseStamped) -> None:

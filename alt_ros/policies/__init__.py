@@ -1,1 +1,1 @@
-
+"""The contract of a policy, and a file per policy."""

@@ -75,7 +75,8 @@ MAX_GRIPPER_SPEED = 0.20
 """Limit of the opening target, m/s."""
 
 _SUBSTEPS = 5
-_DAMPING = 0.02  # of the least squares; bounds joint motion at the edge of the workspace
+_DAMPING = 0.03  # of the least squares; bounds joint motion at the edge of the workspace
+_IK_STRIDE = 0.03  # metres and radians of one iteration
 _IK_ITERATIONS = 12
 _IK_TOLERANCE = 2e-5  # metres and radians
 
@@ -264,6 +265,7 @@ class CupGraspSimulation:
         model, plan = self._model, self._plan
         joints: Array = start.copy()
         rotation = Rotation.from_quat(target[3:])
+        low, high = self._arm_limits.T
         jacobian = np.zeros((6, model.nv))
         for _ in range(iterations):
             plan.qpos[self._arm_q] = joints
@@ -280,11 +282,18 @@ class CupGraspSimulation:
                 break
             mujoco.mj_jacSite(model, plan, jacobian[:3], jacobian[3:], self._grasp_site)
             j = jacobian[:, self._arm_v]  # (6, 6)
-            size = float(np.linalg.norm(error))
-            error *= min(1.0, 0.2 / size)
-            damping = _DAMPING**2 * min(1.0, size)  # fades near the solution: fast, exact
-            joints = joints + j.T @ np.linalg.solve(j @ j.T + damping * np.eye(6), error)
-            joints = np.clip(joints, self._arm_limits[:, 0], self._arm_limits[:, 1])
+            for part in (error[:3], error[3:]):  # apart: far away must not mean tilted
+                part *= min(1.0, _IK_STRIDE / max(float(np.linalg.norm(part)), 1e-12))
+            change = np.zeros(6)
+            free = np.ones(6, dtype=bool)
+            for _ in ARM_JOINTS:  # a joint that would pass its stop stays, the others take over
+                j *= free
+                change = j.T @ np.linalg.solve(j @ j.T + _DAMPING**2 * np.eye(6), error)
+                passing = (joints + change < low) | (joints + change > high)
+                if not (passing & free).any():
+                    break
+                free &= ~passing
+            joints = np.clip(joints + change, low, high)
         return joints
 
     @property

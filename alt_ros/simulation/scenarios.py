@@ -110,6 +110,12 @@ class Scenario:
         )
 
 
+def _trained(index: int, rng: np.random.Generator) -> CupPlacement:
+    """Return a training placement as it was."""
+    del rng
+    return TRAINING_PLACEMENTS[index % len(TRAINING_PLACEMENTS)]
+
+
 def _replaced(index: int, rng: np.random.Generator) -> CupPlacement:
     """Return a training placement, put back uniformly within 5 mm and 5 degrees."""
     training = TRAINING_PLACEMENTS[index % len(TRAINING_PLACEMENTS)]
@@ -164,6 +170,9 @@ def _cover(index: int) -> Disturbance:
 
 
 _FAMILIES = (
+    Scenario(
+        "training", "the cup where it stood in a demonstration", False, _trained, _always(None)
+    ),
     Scenario("ind", "the cup put back within 5 mm and 5 degrees", False, _replaced, _always(None)),
     Scenario(
         "distractors",

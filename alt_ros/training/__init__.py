@@ -1,1 +1,1 @@
-
+"""Training and evaluation on a workstation; needs no ROS."""

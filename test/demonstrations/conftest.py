@@ -77,9 +77,7 @@ def write_zarr() -> Callable[..., Path]:
         path: Path, data: dict[str, np.ndarray[Any, Any]], ends: Sequence[int], chunk: int = 4
     ) -> Path:
         zipped = path.suffix == ".zip"
-        store = (
-            zarr.storage.ZipStore(path, mode="w") if zipped else zarr.storage.LocalStore(path)
-        )
+        store = zarr.storage.ZipStore(path, mode="w") if zipped else zarr.storage.LocalStore(path)
         root = zarr.create_group(store, zarr_format=2)
         group = root.create_group("data")
         for key, values in data.items():

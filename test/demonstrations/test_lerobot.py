@@ -66,7 +66,10 @@ def test_an_episode_asked_for_whose_files_are_absent_is_an_error(lerobot_v21):
 
 def test_episodes_are_chosen_by_lerobots_number(lerobot_v21):
     dataset = LeRobotDataset(lerobot_v21, episodes=[1, 0])
-    assert [demonstration.name for demonstration in dataset] == ["episode_000001", "episode_000000"]
+    assert [demonstration.name for demonstration in dataset] == [
+        "episode_000001",
+        "episode_000000",
+    ]
     assert dataset.episode(1).name == "episode_000001"
 
 

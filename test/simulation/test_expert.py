@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def commands(expert: ScriptedExpert, start: int = 0) -> tuple[np.ndarray, np.nda
 def test_commands_keep_to_the_limits_of_speed_and_acceleration(name: str) -> None:
     for index in range(0, 31, 6):
         poses, openings = commands(ScriptedExpert(scenario(name).trial(index).placement, 0.002))
-        moves = [pose_distance(a, b) for a, b in zip(poses[:-1], poses[1:], strict=True)]
+        moves = [pose_distance(a, b) for a, b in pairwise(poses)]
         speeds, turns = np.array(moves).T / 0.01
         accelerations = np.diff(poses[:, :3], 2, axis=0) / 0.01**2
         assert speeds.max() <= 0.25

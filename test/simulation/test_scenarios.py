@@ -98,7 +98,7 @@ def test_covered_camera_covers_every_view_in_turn() -> None:
 
 def test_only_what_the_demonstrations_span_is_in_distribution() -> None:
     inside = {name for name in SCENARIOS if not scenario(name).trial(0).out_of_distribution}
-    assert inside == {"ind", "interpolate"}
+    assert inside == {"training", "ind", "interpolate"}
 
 
 def test_nearest_training_of_a_training_placement_is_itself() -> None:
@@ -107,10 +107,17 @@ def test_nearest_training_of_a_training_placement_is_itself() -> None:
 
 
 def test_unknown_scenario_is_refused_with_what_exists() -> None:
-    with pytest.raises(ConfigurationError, match="'night' does not exist: choose one of ind, dis"):
+    with pytest.raises(
+        ConfigurationError, match="'night' does not exist: choose one of .*ind, dis"
+    ):
         scenario("night")
 
 
 def test_negative_index_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="index and seed must be 0 or more"):
         scenario("ind").trial(-1)
+
+
+def test_training_scenario_is_the_training_placements_in_turn() -> None:
+    trained = tuple(scenario("training").trial(i).placement for i in range(62))
+    assert trained == TRAINING_PLACEMENTS * 2

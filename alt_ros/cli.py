@@ -1,0 +1,414 @@
+"""The ``alt`` command: every job of the researcher and of the demo.
+
+Each command imports what it needs when it runs, so ``alt --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from alt_ros.errors import AltError
+from alt_ros.progress import progress_bar
+from alt_ros.report import write_json
+
+if TYPE_CHECKING:
+    from alt_ros.demonstrations.demonstration import Demonstration
+
+app = tyro.extras.SubcommandApp()
+console = Console(stderr=True)
+DEMO_BUNDLE = Path("build/demo/bundle")
+Positional = tyro.conf.Positional
+
+
+def _write(path: Path | None, values: object) -> None:
+    if path is not None:
+        write_json(path, values)
+        console.print(f"written: {path}")
+
+
+@app.command
+def demo(
+    folder: Path = Path("build/demo"),
+    demonstrations: int = 31,
+    calibration: int = 6,
+    trials: int = 10,
+    ood_trials: int = 6,
+    seed: int = 0,
+    fresh: bool = False,
+) -> None:
+    """A simulated arm learns to grasp a cup, then does it through the ROS 2 graph.
+
+    Records demonstrations through the ROS topics, trains the encoder from the bags, builds the
+    bundle and runs it in closed loop. What an earlier run left is taken up.
+
+    Args:
+        folder: Where bags, training, bundle, pictures and summary.json go.
+        demonstrations: Demonstrations for the table, at most 31.
+        calibration: Further ones, held out to calibrate the threshold.
+        trials: Closed-loop episodes in distribution.
+        ood_trials: Closed-loop episodes whose scene turns strange on the way.
+        seed: Of training and trials.
+        fresh: Throw away what an earlier run left.
+    """
+    from alt_ros.demo import DemoOptions, print_summary, run_demo
+
+    options = DemoOptions(folder, demonstrations, calibration, trials, ood_trials, seed, fresh)
+    summary = run_demo(options, console)
+    print_summary(summary, Console())
+    console.print(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
+
+
+@app.command
+def up(
+    bundle: Path = DEMO_BUNDLE,
+    policy: Literal["alt"] = "alt",
+    sim: bool = False,
+    config: tuple[Path, ...] = (),
+    record: Path | None = None,
+    domain: int | None = None,
+) -> None:
+    """Start the graph, where ``ros2 launch`` is not installed; Ctrl-C stops it.
+
+    Args:
+        bundle: Folder of the bundle.
+        policy: Which policy answers the observations.
+        sim: Start the simulated robot too, on simulated time.
+        config: Parameter files on top of the package's own.
+        record: Start the episode recorder with this folder.
+        domain: Stay on this machine, in this DDS domain.
+    """
+    from alt_ros.bundle import Bundle
+    from alt_ros.nodes import graph as ros_graph
+
+    Bundle.load(bundle, encoder=False)  # a bad bundle is told here, before anything starts
+    variables = ros_graph.environment(local_domain=domain)
+    files = [ros_graph.share() / "config" / "alt.yaml"]
+    if sim:
+        files.append(ros_graph.share() / "config" / "simulation.yaml")
+    logs = Path("build/logs") / time.strftime("%Y-%m-%d_%H-%M-%S")
+    with ros_graph.Graph(logs, variables, [*files, *config]) as graph:
+        if sim:
+            graph.start("sim_bridge")
+            graph.start("scripted_expert")
+        graph.start("camera_sync")
+        for node in ros_graph.POLICIES[policy]:
+            graph.start(node, {"bundle": bundle.resolve()})
+        graph.start("executor")
+        if record is not None:
+            graph.start("episode_recorder", {"folder": record.resolve()})
+        console.print(f"the graph is up; logs in {logs}; Ctrl-C stops it")
+        graph.wait()
+
+
+@app.command(name="eval")
+def evaluate_command(
+    policy: Literal["alt"] = "alt",
+    scenario: str = "ind",
+    bundle: Path = DEMO_BUNDLE,
+    trials: int = 31,
+    seed: int = 1,
+    action_horizon: int = 8,
+    device: str = "auto",
+    json: Path | None = None,
+) -> None:
+    """Roll a policy out in simulation, in process, without ROS.
+
+    Args:
+        policy: Which policy.
+        scenario: ind, distractors, interpolate, extrapolate_side, extrapolate_back, changed_cup,
+            covered_camera, unrelated_image or training.
+        bundle: Folder of the bundle.
+        trials: Episodes.
+        seed: Of the placements.
+        action_horizon: Ta, actions executed before a newer chunk takes over.
+        device: auto, cpu or cuda.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.evaluation import evaluate
+
+    with progress_bar(console, f"{policy}, {scenario}") as progress:
+        values = evaluate(
+            bundle,
+            scenario,
+            trials,
+            seed=seed,
+            action_horizon=action_horizon,
+            device=device,
+            progress=progress,
+        )
+    table = Table("policy", "scenario", "success", "95 %", "right recall", "flagged")
+    low, high = values["success_interval_95"]
+    table.add_row(
+        policy,
+        scenario,
+        f"{values['success']} of {values['trials']}",
+        f"{low:.2f} to {high:.2f}",
+        f"{values['recall']} of {values['trials']}",
+        f"{values['flagged']} of {values['trials']}",
+    )
+    Console().print(table)
+    _write(json, values)
+
+
+@app.command(name="bench pipeline")
+def bench_pipeline(
+    bundle: Path = DEMO_BUNDLE, observations: int = 300, json: Path | None = None
+) -> None:
+    """Time the ROS graph from observation to chunk, beside the bare functions in the same run.
+
+    Args:
+        bundle: Folder of the bundle.
+        observations: How many to time.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.pipeline import measure_pipeline
+
+    with progress_bar(console, "observations through the graph") as progress:
+        values = measure_pipeline(
+            bundle, Path("build/logs/pipeline"), observations=observations, progress=progress
+        )
+    table = Table("part", "p50 [ms]", "p99 [ms]")
+    for name, figures in values.items():
+        if name.endswith("_ms") and isinstance(figures, dict):
+            title = name.removesuffix("_ms").replace("_", " ")
+            table.add_row(title, str(figures["p50"]), str(figures["p99"]))
+    Console().print(table)
+    Console().print(f"the graph adds {values['added_p50_ms']} ms at p50")
+    _write(json, values)
+
+
+def _demonstrations(source: Path, rate: float | None) -> Sequence[Demonstration]:
+    from alt_ros.demonstrations.formats import open_demonstrations
+
+    return open_demonstrations(source, **({} if rate is None else {"rate": rate}))
+
+
+@app.command(name="data inspect")
+def data_inspect(
+    source: Positional[Path],
+    rate: float | None = None,
+    sheet: Path | None = None,
+    sheet_episodes: int = 4,
+) -> None:
+    """Print what a set of demonstrations holds.
+
+    Args:
+        source: Bags, a store, a Diffusion-Policy zarr or a LeRobot folder.
+        rate: Frames a second, for formats without stamps.
+        sheet: Draw a contact sheet into this PNG.
+        sheet_episodes: Episodes on the contact sheet.
+    """
+    from alt_ros.audit.pictures import save_png
+    from alt_ros.demonstrations.inspection import contact_sheet, summarize
+
+    demonstrations = _demonstrations(source, rate)
+    total = len(demonstrations)
+    with progress_bar(console, "reading") as progress:
+        summary = summarize(demonstrations, progress=lambda done: progress(done, total))
+    table = Table("episode", "frames", "seconds", "Hz", "views", "action", "success", "gap [s]")
+    for episode in summary.episodes:
+        table.add_row(
+            episode.name,
+            str(episode.frames),
+            f"{episode.seconds:.1f}",
+            f"{episode.rate:.1f}",
+            ", ".join(f"{view} {w}x{h}" for view, (h, w) in episode.views.items()),
+            str(episode.action_size),
+            {True: "yes", False: "no", None: ""}[episode.success],
+            f"{episode.largest_gap:.3f}",
+        )
+    Console().print(table)
+    Console().print(f"{total} episodes, {summary.frames} frames, {summary.seconds:.0f} s")
+    if sheet is not None:
+        save_png(sheet, contact_sheet(demonstrations, range(min(sheet_episodes, total)), 10))
+        console.print(f"written: {sheet}")
+
+
+@app.command(name="data import")
+def data_import(
+    source: Positional[Path],
+    store: Positional[Path],
+    rate: float | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> None:
+    """Read demonstrations of any format into a training store.
+
+    Args:
+        source: Bags, a Diffusion-Policy zarr or a LeRobot folder.
+        store: Folder to write.
+        rate: Frames a second, for formats without stamps.
+        image_size: Height and width of the stored images; as recorded by default.
+    """
+    from alt_ros.demonstrations.store import write_store
+
+    demonstrations = _demonstrations(source, rate)
+    total = len(demonstrations)
+    with progress_bar(console, f"importing {source.name}") as progress:
+        written = write_store(
+            store, demonstrations, image_size=image_size, progress=lambda n: progress(n, total)
+        )
+    console.print(f"written: {store}, {len(written)} episodes, {written.frames} frames")
+
+
+@app.command
+def train(
+    store: Positional[Path],
+    output: Positional[Path],
+    steps: int = 7200,
+    batch_size: int = 32,
+    learning_rate: float = 1e-4,
+    schedule: Literal["constant", "one_cycle"] = "constant",
+    temperature: float = 0.4,
+    image_size: tuple[int, int] = (240, 320),
+    embedding_size: int = 128,
+    shared_trunk: bool = True,
+    use_pose: bool = False,
+    validation: tuple[int, ...] = (),
+    weights: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> None:
+    """Train the contrastive encoder; a run that was broken off is taken up.
+
+    Args:
+        store: Training store, from ``alt data import``.
+        output: Folder for checkpoint, TensorBoard scalars and encoder.pt.
+        steps: Optimiser steps.
+        batch_size: Frames of a batch.
+        learning_rate: Adam's.
+        schedule: constant as in the paper, or one_cycle for short runs.
+        temperature: Of NT-Xent.
+        image_size: Height and width of the network's input.
+        embedding_size: 64, 128, 256 ...
+        shared_trunk: One ResNet-18 for all views, as in the paper, or one each.
+        use_pose: Add the pose branch.
+        validation: Demonstrations, by number, held out of training.
+        weights: ResNet-18 weights to start from, a local file.
+        device: auto, cpu or cuda.
+        seed: Of weights, batches and augmentation.
+    """
+    from alt_ros.demonstrations.store import DemonstrationStore
+    from alt_ros.encoders.spec import EncoderSpec
+    from alt_ros.training.configuration import TrainingConfig
+    from alt_ros.training.contrastive import train_encoder
+
+    opened = DemonstrationStore.open(store)
+    spec = EncoderSpec(
+        views=tuple(opened.views),
+        height=image_size[0],
+        width=image_size[1],
+        embedding_size=embedding_size,
+        shared_trunk=shared_trunk,
+        use_pose=use_pose,
+        arms=opened.layout.arms,
+    )
+    config = TrainingConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        temperature=temperature,
+        validation=validation,
+        seed=seed,
+    )
+    with progress_bar(console, "training the encoder") as progress:
+        result = train_encoder(
+            opened, spec, config, output, progress=progress, weights=weights, device=device
+        )
+    assert result is not None
+    write_json(output / "training.json", result.to_json())
+    console.print(
+        f"written: {output}/encoder.pt; loss {result.loss_first:.3f} to {result.loss_last:.3f} "
+        f"in {result.seconds:.0f} s; retrieval on held-out {result.validation:.3f}"
+    )
+
+
+@app.command
+def index(
+    store: Positional[Path],
+    training: Positional[Path],
+    bundle: Positional[Path],
+    kind: Literal["hnsw", "exact"] = "hnsw",
+    horizon: int = 30,
+    calibration_store: Path | None = None,
+    false_alarm_rate: float = 0.01,
+    threshold: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Embed the demonstrations, build table and index, calibrate, write the bundle.
+
+    Args:
+        store: The store whose demonstrations the table will hold.
+        training: Folder that ``alt train`` wrote.
+        bundle: Folder to write.
+        kind: hnsw, or exact.
+        horizon: Prediction horizon Tp, actions of a chunk.
+        calibration_store: Demonstrations that were held out; without them the threshold is
+            calibrated by leaving one demonstration out.
+        false_alarm_rate: Share of ordinary frames that may fall below the threshold.
+        threshold: Gamma, given instead of calibrated.
+        device: auto, cpu or cuda.
+    """
+    from alt_ros.training.alt_bundle import bundle_from_training
+
+    with progress_bar(console, "embedding the demonstrations") as progress:
+        built = bundle_from_training(
+            store,
+            training,
+            bundle,
+            kind=kind,
+            horizon=horizon,
+            calibration_store=calibration_store,
+            false_alarm_rate=false_alarm_rate,
+            threshold=threshold,
+            device=device,
+            progress=progress,
+        )
+    report, calibration = built.index_report, built.calibration
+    console.print(
+        f"written: {bundle}; {len(built.table)} frames, recall {report.recall:.3f} at ef "
+        f"{report.ef}; gamma {calibration.threshold:.4f} ({calibration.how}, "
+        f"{calibration.frames} frames)"
+    )
+
+
+@app.command
+def doctor() -> None:
+    """Check what the graph needs: ROS, messages, DDS profile, shared memory, GL, GPU."""
+    from alt_ros.diagnosis import examine
+
+    table = Table("what", "state", "remedy")
+    findings = examine()
+    for finding in findings:
+        state = "[green]ok[/]" if finding.ok else "[red]missing[/]"
+        table.add_row(finding.subject, f"{state} {finding.detail}", finding.remedy)
+    Console().print(table)
+    if not all(finding.ok for finding in findings if finding.required):
+        raise SystemExit(1)
+
+
+def main() -> int:
+    """Run the command line; an error that a user can act on is one line and status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app.cli(prog="alt", description=__doc__)
+    except AltError as error:
+        print(f"alt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("alt: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

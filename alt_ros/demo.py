@@ -1,0 +1,435 @@
+"""The demo: a simulated arm learns to grasp a cup, and does it through the real ROS graph.
+
+Every stage keeps what it made in the demo's folder; a second run takes up what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from alt_ros.errors import AltError
+from alt_ros.nodes import graph as ros_graph
+from alt_ros.progress import progress_bar
+from alt_ros.report import write_json
+
+if TYPE_CHECKING:
+    from alt_ros.encoders.spec import EncoderSpec
+    from alt_ros.nodes.operator import Operator
+    from alt_ros.training.configuration import TrainingConfig
+
+OOD_SCENARIOS = ("covered_camera", "unrelated_image", "changed_cup")
+CALIBRATION_SEED = 1000
+RECORDING_SPEED = 3.0
+EPISODE_SECONDS = 9.0
+DISTURB_AFTER = 0.8
+WATCH_AFTER_FLAG = 1.0
+PREDICTION_HORIZON = 30
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo does.
+
+    Attributes:
+        folder: Where everything goes.
+        demonstrations: Demonstrations recorded for the table.
+        calibration: Further ones, held out to calibrate the threshold.
+        trials: Closed-loop episodes in distribution.
+        ood_trials: Closed-loop episodes that turn strange on the way.
+        seed: Of training and of the trials.
+        fresh: Throw away what an earlier run left.
+    """
+
+    folder: Path = Path("build/demo")
+    demonstrations: int = 31
+    calibration: int = 6
+    trials: int = 10
+    ood_trials: int = 6
+    seed: int = 0
+    fresh: bool = False
+
+
+def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
+    """Run every stage and return the summary that ``summary.json`` holds."""
+    start = time.monotonic()
+    folder = options.folder.resolve()
+    if options.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    variables = ros_graph.environment(local_domain=20 + os.getpid() % 80)
+    os.environ.update(variables)
+    record_stage(options, folder, variables, console)
+    training = train_stage(options, folder, console)
+    summary = closed_loop_stage(options, folder, variables, console)
+    summary["train"] = training
+    summary["wall_s"] = round(time.monotonic() - start, 1)
+    order = ("episodes", "latency_ms", "train", "wall_s")
+    summary = {key: summary[key] for key in order} | summary
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _config() -> list[Path]:
+    config = ros_graph.share() / "config"
+    return [config / "alt.yaml", config / "simulation.yaml"]
+
+
+def record_stage(
+    options: DemoOptions, folder: Path, variables: dict[str, str], console: Console
+) -> None:
+    """Record demonstrations through the ROS topics into MCAP bags."""
+    wanted = [("bags", "training", n, 0) for n in range(options.demonstrations)]
+    wanted += [
+        ("calibration_bags", "ind", n * 31 // options.calibration, CALIBRATION_SEED)
+        for n in range(options.calibration)
+    ]
+    missing = []
+    for group, scenario, trial, seed in wanted:
+        bag = folder / group / f"demonstration_{trial:02d}"
+        if not (bag / "metadata.yaml").is_file():
+            shutil.rmtree(bag, ignore_errors=True)  # cut off by a kill
+            missing.append((bag, scenario, trial, seed))
+    if not missing:
+        console.print(f"demonstrations: {len(wanted)} recorded before")
+        return
+    from alt_ros.nodes.operator import Operator
+
+    with (
+        ros_graph.Graph(folder / "logs" / "record", variables, _config()) as graph,
+        Operator(graph.check) as operator,
+        progress_bar(console, "recording demonstrations (bags)") as progress,
+    ):
+        progress(0, len(missing))
+        graph.start("sim_bridge", {"speed": RECORDING_SPEED})
+        graph.start("scripted_expert")
+        graph.start("episode_recorder", {"folder": folder})
+        for done, (bag, scenario, trial, seed) in enumerate(missing):
+            record_demonstration(operator, bag.relative_to(folder), scenario, trial, seed)
+            progress(done + 1, len(missing))
+
+
+def record_demonstration(
+    operator: Operator, name: Path, scenario: str, trial: int, seed: int, attempts: int = 3
+) -> None:
+    """Record one successful demonstration.
+
+    Raises:
+        AltError: The expert failed ``attempts`` times in a row.
+    """
+    for _ in range(attempts):
+        operator.require("sim/reset", scenario=scenario, trial=trial, seed=seed)
+        operator.wait_for(
+            "the recorder", lambda: start_recording(operator, str(name)), timeout=30.0
+        )
+        operator.expert_done = False
+        operator.wait_for(
+            "the expert", lambda: operator.call("sim/demonstrate").success, timeout=30.0
+        )
+        operator.wait_for("the demonstration", lambda: operator.expert_done, timeout=60.0)
+        success = operator.success
+        operator.require("recorder/stop", episode_success=success, discard=not success)
+        if success:
+            return
+    raise AltError(f"the scripted expert failed {attempts} times in {scenario} trial {trial}")
+
+
+def start_recording(operator: Operator, name: str) -> bool:
+    """Ask the recorder to start; False while topics are still being discovered."""
+    return bool(operator.call("recorder/start", name=name).success)
+
+
+def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[str, Any]:
+    """Read the bags, train the encoder, build the bundle; return frames and seconds."""
+    from alt_ros.demonstrations.formats import open_demonstrations
+    from alt_ros.demonstrations.store import DemonstrationStore, is_store, write_store
+    from alt_ros.training.alt_bundle import build_bundle
+    from alt_ros.training.contrastive import train_encoder
+
+    report = folder / "training.json"
+    if (folder / "bundle" / "manifest.json").is_file() and report.is_file():
+        console.print("bundle: trained before")
+        return json.loads(report.read_text(encoding="utf-8"))
+    for group in ("bags", "calibration_bags"):
+        store = folder / group.replace("bags", "store")
+        if not is_store(store):
+            demonstrations = open_demonstrations(folder / group)
+            with progress_bar(console, f"reading {group}") as progress:
+                total = len(demonstrations)
+                write_store(store, demonstrations, progress=partial(progress, total=total))
+    store = DemonstrationStore.open(folder / "store")
+    calibration = DemonstrationStore.open(folder / "calibration_store")
+    spec, config = demo_training(tuple(store.views), options.seed)
+    start = time.monotonic()
+    with progress_bar(console, "training the encoder") as progress:
+        result = train_encoder(store, spec, config, folder / "training", progress=progress)
+    assert result is not None
+    with progress_bar(console, "building the bundle") as progress:
+        build_bundle(
+            store,
+            result.encoder,
+            spec,
+            folder / "bundle",
+            calibration_store=calibration,
+            horizon=PREDICTION_HORIZON,
+            provenance=result.to_json(),
+            progress=progress,
+        )
+    values = {"frames": store.frames, "seconds": round(time.monotonic() - start, 1)}
+    write_json(report, values)
+    return values
+
+
+def demo_training(views: tuple[str, ...], seed: int) -> tuple[EncoderSpec, TrainingConfig]:
+    """Return the encoder and the training that fit the demo's scene and two minutes of two cores.
+
+    Small images, few steps and a one-cycle learning rate in place of the paper's 240x320, 7,200
+    steps and constant rate; the architecture and the loss are the paper's.
+    """
+    from alt_ros.encoders.augmentation import AugmentationConfig
+    from alt_ros.encoders.spec import EncoderSpec
+    from alt_ros.training.configuration import TrainingConfig
+
+    spec = EncoderSpec(views=views, height=64, width=64)
+    config = TrainingConfig(
+        steps=150,
+        learning_rate=1e-3,
+        schedule="one_cycle",
+        augmentation=AugmentationConfig(crop_scale=0.98),
+        checkpoint_every=25,
+        seed=seed,
+    )
+    return spec, config
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one closed-loop episode through the graph did.
+
+    Attributes:
+        scenario: Name of the scenario.
+        trial: Number of the trial.
+        success: Whether the cup was lifted and held.
+        flagged: Whether the flag went up.
+        flag_seconds: From the disturbance to the flag; NaN without either.
+        deceleration_commands: Commands of the declared deceleration after the flag.
+        commands_after_flag: Other commands after the flag; must be 0.
+        state: The executor's state and reason at the end.
+    """
+
+    scenario: str
+    trial: int
+    success: bool
+    flagged: bool
+    flag_seconds: float
+    deceleration_commands: int
+    commands_after_flag: int
+    state: str
+
+
+def closed_loop_stage(
+    options: DemoOptions, folder: Path, variables: dict[str, str], console: Console
+) -> dict[str, Any]:
+    """Run the graph in closed loop; return the episodes' and the latencies' figures."""
+    from alt_ros.audit.pictures import save_episode_pictures
+    from alt_ros.nodes.operator import Operator
+
+    runs = folder / "runs"
+    shutil.rmtree(runs, ignore_errors=True)
+    plan = [("ind", n * 31 // options.trials) for n in range(options.trials)]
+    plan += [
+        (OOD_SCENARIOS[n % len(OOD_SCENARIOS)], n * 31 // max(options.ood_trials, 1))
+        for n in range(options.ood_trials)
+    ]
+    results: list[TrialResult] = []
+    chunks: list[Any] = []
+    with (
+        ros_graph.Graph(folder / "logs" / "closed_loop", variables, _config()) as graph,
+        Operator(graph.check) as operator,
+        progress_bar(console, "closed loop through ROS 2") as progress,
+    ):
+        progress(0, len(plan))
+        bundle = folder / "bundle"
+        graph.start("sim_bridge")
+        graph.start("camera_sync")
+        for node in ros_graph.POLICIES["alt"]:
+            graph.start(node, {"bundle": bundle})
+        graph.start("executor")
+        graph.start("episode_recorder", {"folder": runs})
+        for scenario, trial in plan:
+            operator.chunks.clear()
+            results.append(run_trial(operator, scenario, trial, options.seed))
+            chunks += operator.chunks
+            progress(len(results), len(plan))
+        state = operator.state
+    save_episode_pictures(folder)
+    ind = [r for r in results if r.scenario == "ind"]
+    ood = [r for r in results if r.scenario != "ind"]
+    return {
+        "episodes": {
+            "ind": {"trials": len(ind), "success": sum(r.success for r in ind)},
+            "ood": {
+                "trials": len(ood),
+                "flagged": sum(r.flagged for r in ood),
+                "commands_after_flag": sum(r.commands_after_flag for r in ood),
+                "deceleration_commands": [r.deceleration_commands for r in ood],
+                "flag_seconds": [r.flag_seconds for r in ood],
+            },
+        },
+        "latency_ms": {
+            "observation_to_command": {
+                "p50": round(state.latency_p50_ms, 2),
+                "p99": round(state.latency_p99_ms, 2),
+            },
+            "encoder": {"p50": _median_ms([c.encode_seconds for c in chunks])},
+            "lookup": {"p50": _median_ms([c.policy_seconds for c in chunks])},
+        },
+        "trials": [asdict(r) for r in results],
+    }
+
+
+def _median_ms(seconds: list[float]) -> float:
+    return round(1e3 * float(np.median(seconds)), 3) if seconds else math.nan
+
+
+def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> TrialResult:
+    """Run one episode: reset, record, arm, watch.
+
+    A strange scenario starts undisturbed; what is wrong appears while the arm moves.
+    """
+    from alt_ros.messages import stamp_of
+
+    disturbed = scenario != "ind"
+    operator.require("alt/disarm")
+    before = stamp_of(operator.chunks[-1]) if operator.chunks else 0
+    operator.require(
+        "sim/reset", scenario=scenario, trial=trial, seed=seed, without_disturbance=disturbed
+    )
+    operator.wait_for(
+        "the first chunk after the reset",
+        lambda: bool(operator.chunks) and stamp_of(operator.chunks[-1]) > before + 1_000_000_000,
+        timeout=60.0,
+    )
+    operator.wait_for(
+        "the recorder", lambda: start_recording(operator, f"{scenario}_{trial:02d}"), timeout=30.0
+    )
+    operator.states.clear()
+    operator.flags.clear()
+    operator.commands.clear()
+    operator.success = False
+    armed = False
+    for _ in range(20):
+        armed = operator.call("alt/arm").success
+        if armed:
+            break
+        time.sleep(0.1)
+    flag_seconds = math.nan
+    if armed and disturbed:
+        flag_seconds = _disturb(operator, scenario, trial)
+    success = armed and _watch(operator, EPISODE_SECONDS if not disturbed else WATCH_AFTER_FLAG)
+    state = f"{operator.state.state}: {operator.state.reason}"
+    operator.require("recorder/stop", episode_success=success)
+    decelerating, other = _commands_after_hold(operator)
+    operator.require("alt/stop")
+    return TrialResult(
+        scenario,
+        trial,
+        success,
+        any(flag.flag for flag in operator.flags),
+        flag_seconds,
+        decelerating,
+        other,
+        state,
+    )
+
+
+def _disturb(operator: Operator, scenario: str, trial: int) -> float:
+    time.sleep(DISTURB_AFTER)
+    at = time.monotonic()
+    operator.require("sim/set_disturbance", scenario=scenario, trial=trial)
+    deadline = at + EPISODE_SECONDS
+    while time.monotonic() < deadline:
+        for arrival, flag in list(operator.flags_at):
+            if flag.flag and arrival >= at:
+                return round(arrival - at, 3)
+        time.sleep(0.01)
+    return math.nan
+
+
+def _watch(operator: Operator, seconds: float) -> bool:
+    """Return whether the cup is lifted and stays held for a quarter of a second."""
+    deadline = time.monotonic() + seconds
+    held_since = math.inf
+    while time.monotonic() < deadline:
+        held_since = min(held_since, time.monotonic()) if operator.success else math.inf
+        if time.monotonic() - held_since > 0.25:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _commands_after_hold(operator: Operator) -> tuple[int, int]:
+    """Return how many commands after the flag belong to the declared deceleration, and others.
+
+    From the moment that the executor holds, its speed may only fall, and it rests after
+    speed / acceleration at the latest; any other command counts as one that must not be.
+    """
+    from alt_ros.messages import pose_of, stamp_of
+    from alt_ros.safety import SafetyLimits
+
+    held = [s for s in operator.states if s.state == "holding" and "distribution" in s.reason]
+    if not held:
+        return 0, 0
+    since = stamp_of(held[0])
+    limits = SafetyLimits()
+    longest = max(
+        limits.linear_speed / limits.linear_acceleration,
+        limits.angular_speed / limits.angular_acceleration,
+    )
+    commands = [command for _, command in operator.commands]
+    after = [n for n, c in enumerate(commands) if stamp_of(c) >= since]
+    decelerating = other = 0
+    for n in after:
+        steps = [
+            float(np.linalg.norm(pose_of(b.pose)[:3] - pose_of(a.pose)[:3]))
+            for a, b in zip(commands[n - 2 : n], commands[n - 1 : n + 1], strict=True)
+        ]
+        late = (stamp_of(commands[n]) - since) / 1e9 > longest + 0.02
+        if late or (len(steps) == 2 and steps[1] > steps[0] + 1e-4):
+            other += 1
+        else:
+            decelerating += 1
+    return decelerating, other
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the summary as a person reads it."""
+    from rich.table import Table
+
+    ind, ood = summary["episodes"]["ind"], summary["episodes"]["ood"]
+    latency = summary["latency_ms"]
+    table = Table(title="alt demo", show_header=False)
+    table.add_row("in distribution: cup grasped", f"{ind['success']} of {ind['trials']}")
+    table.add_row("scene turned strange: flagged", f"{ood['flagged']} of {ood['trials']}")
+    table.add_row("commands after the flag, braking aside", str(ood["commands_after_flag"]))
+    end_to_end = latency["observation_to_command"]
+    table.add_row(
+        "observation to command", f"p50 {end_to_end['p50']} ms, p99 {end_to_end['p99']} ms"
+    )
+    table.add_row(
+        "encoder, lookup", f"p50 {latency['encoder']['p50']} ms, {latency['lookup']['p50']} ms"
+    )
+    train = summary["train"]
+    table.add_row("training", f"{train['frames']} frames in {train['seconds']} s")
+    table.add_row("all of it", f"{summary['wall_s']} s")
+    console.print(table)

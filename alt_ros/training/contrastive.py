@@ -1,0 +1,291 @@
+"""Training of the encoder: two augmented copies of a frame belong together, other frames apart.
+
+He et al. 2026 (arXiv 2505.05787), with the faults of the released code mended: neighbours in time
+are no negatives (``encoders.contrastive``), the table is embedded without augmentation
+(``training.alt_bundle``). A run that was killed goes on at its last checkpoint and ends with the
+same weights as an unbroken one: everything random depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alt_ros.demonstrations.store import DemonstrationStore
+from alt_ros.encoders.augmentation import Augmentation
+from alt_ros.encoders.contrastive import nt_xent
+from alt_ros.encoders.identity import encoder_id
+from alt_ros.encoders.network import MultiViewEncoder
+from alt_ros.encoders.runtime import compute_device
+from alt_ros.encoders.spec import EncoderSpec
+from alt_ros.encoders.torchscript import export_encoder
+from alt_ros.errors import ConfigurationError, DataError, DependencyError
+from alt_ros.training.configuration import TrainingConfig, TrainingResult
+from alt_ros.training.frames import FrameReader
+from alt_ros.training.sampling import BatchSampler
+from alt_ros.training.validation import validate_encoder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+CHECKPOINT = "checkpoint.pt"
+ENCODER = "encoder.pt"
+RESULT = "training.json"
+STATISTICS_BATCH = 64
+Progress = Callable[[int, int], None]
+
+
+def train_encoder(
+    store: DemonstrationStore,
+    spec: EncoderSpec,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    progress: Progress | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    tensorboard: bool = True,
+    stop_at: int | None = None,
+) -> TrainingResult | None:
+    """Train an encoder, or go on with a run that was broken off.
+
+    Args:
+        store: The demonstrations.
+        spec: What the encoder takes and gives; its views must be in the store.
+        config: How to train.
+        output: Folder for the checkpoint, the encoder, its result and the TensorBoard events.
+        progress: Called after each step with (steps done, steps in all).
+        weights: State dictionary of a ResNet-18 to start from.
+        device: "auto", "cpu" or "cuda".
+        tensorboard: Write scalars for TensorBoard.
+        stop_at: Break off, with a checkpoint, after this step; None trains to the end.
+
+    Returns:
+        The result; None where the run was broken off by ``stop_at``.
+
+    Raises:
+        ConfigurationError: The output folder holds the checkpoint of another run, or a held-out
+            demonstration does not exist.
+        DataError: The store lacks a view, or the loss is no number.
+        DependencyError: TensorBoard is asked for and not installed.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    run = _Run(store, spec, config, weights, compute_device(device))
+    first = run.resume(output / CHECKPOINT)
+    writer = _writer(output, first) if tensorboard else None
+    started = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        for step in range(first, config.steps):
+            loss = run.step(step)
+            if writer is not None:
+                writer.add_scalar("train/loss", loss, step)
+                writer.add_scalar("train/learning_rate", config.rate(step), step)
+            done = step + 1
+            broken_off = stop_at is not None and done >= stop_at and done < config.steps
+            if done % config.checkpoint_every == 0 or done == config.steps or broken_off:
+                run.save(output / CHECKPOINT, done)
+            if progress is not None:
+                progress(done, config.steps)
+            if broken_off:
+                return None
+    seconds = time.monotonic() - started
+    encoder = run.finished_encoder()
+    identity = export_encoder(encoder, output / ENCODER)
+    validation = validate_encoder(encoder, store, config.validation)
+    if writer is not None:
+        if not math.isnan(validation):
+            writer.add_scalar("validation/action_distance", validation, config.steps)
+        writer.close()
+    tenth = max(1, config.steps // 10)
+    result = TrainingResult(
+        encoder=output / ENCODER,
+        encoder_id=identity,
+        spec=spec,
+        config=config,
+        loss_first=float(np.mean(run.losses[:tenth])),
+        loss_last=float(np.mean(run.losses[-tenth:])),
+        seconds=seconds,
+        resumed_at=first,
+        validation=validation,
+    )
+    (output / RESULT).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _writer(output: Path, step: int) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as error:
+        raise DependencyError(
+            f"training writes scalars for TensorBoard, which does not import ({error}): "
+            "pip install tensorboard, or train without"
+        ) from error
+    return SummaryWriter(str(output), purge_step=step if step else None)
+
+
+class _Run:
+    """Network, optimiser and losses of one training, and the file that they survive in."""
+
+    def __init__(
+        self,
+        store: DemonstrationStore,
+        spec: EncoderSpec,
+        config: TrainingConfig,
+        weights: Path | None,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._frames = FrameReader(store, spec)
+        self._sampler = _sampler(store, config)
+        self._augmentation = Augmentation(spec.height, spec.width, config.augmentation)
+        ends = store.episode_ends
+        lengths = np.diff(ends, prepend=0)
+        self._demonstration = torch.from_numpy(np.repeat(np.arange(len(ends)), lengths))
+        self._frame = torch.from_numpy(np.concatenate([np.arange(n) for n in lengths]))
+        # Everything that the weights depend on; a checkpoint of another run is refused.
+        self._identity = json.dumps(
+            {
+                "spec": spec.to_json(),
+                "config": {**config.to_json(), "checkpoint_every": 0},
+                "store": [list(store.names), [int(end) for end in ends]],
+                "weights": encoder_id(weights) if weights is not None else "",
+            },
+            sort_keys=True,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.encoder = MultiViewEncoder(spec, weights).to(device).train()
+        self._optimiser = torch.optim.Adam(self.encoder.parameters(), lr=config.learning_rate)
+        self.losses: list[float] = []
+
+    def step(self, step: int) -> float:
+        """Take one optimiser step and return its loss."""
+        rows = self._sampler.draw(step)
+        seed = np.random.SeedSequence([self._config.seed, step, 1]).generate_state(1)
+        torch.manual_seed(int(seed[0]))
+        images, poses = self._frames.raw(rows)
+        pairs = [(self._augmentation.images(images), self._poses(poses)) for _ in range(2)]
+        embeddings, _ = self.encoder(
+            torch.cat([image for image, _ in pairs]).to(self._device),
+            torch.cat([pose for _, pose in pairs]).to(self._device),
+        )
+        first, second = embeddings.chunk(2)
+        loss = nt_xent(
+            first,
+            second,
+            self._demonstration[rows].to(self._device),
+            self._frame[rows].to(self._device),
+            temperature=self._config.temperature,
+            temporal_exclusion=self._config.temporal_exclusion,
+        )
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._config.rate(step)
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError(
+                f"training: the loss is {value} at step {step}: lower learning_rate, it is "
+                f"{self._config.learning_rate}"
+            )
+        self.losses.append(value)
+        return value
+
+    def _poses(self, poses: Tensor) -> Tensor:
+        return self._augmentation.poses(poses) if self.encoder.spec.use_pose else poses
+
+    def save(self, path: Path, done: int) -> None:
+        """Write the checkpoint; the older one stays until the new one is complete."""
+        partial = path.with_name(path.name + ".partial")
+        state = {
+            "identity": self._identity,
+            "done": done,
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "encoder": self.encoder.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def resume(self, path: Path) -> int:
+        """Read the checkpoint, if there is one, and return the number of steps done."""
+        if not path.is_file():
+            return 0
+        try:
+            state = torch.load(path, map_location=self._device, weights_only=True)
+            identity, done = str(state["identity"]), int(state["done"])
+        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise DataError(
+                f"checkpoint '{path}' cannot be read: delete it to start again "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        if identity != self._identity:
+            raise ConfigurationError(
+                f"checkpoint '{path}' is of a training with another store, encoder or setting: "
+                "choose another output folder, or delete it"
+            )
+        self.encoder.load_state_dict(state["encoder"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.losses = [float(loss) for loss in state["losses"]]
+        return done
+
+    def finished_encoder(self) -> MultiViewEncoder:
+        """Return a copy, on the CPU, with the batch norms' statistics of clean frames."""
+        encoder = copy.deepcopy(self.encoder)
+        if self._config.statistics_batches:
+            for module in encoder.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()
+                    module.momentum = None  # an even average over the batches
+            generator = np.random.default_rng([self._config.seed, self._config.steps])
+            rows = np.concatenate(
+                [
+                    np.arange(start, start + length)
+                    for start, length in zip(
+                        self._sampler.starts, self._sampler.lengths, strict=True
+                    )
+                ]
+            )
+            with torch.no_grad():
+                for _ in range(self._config.statistics_batches):
+                    size = min(STATISTICS_BATCH, len(rows))
+                    images, poses = self._frames.clean(generator.choice(rows, size, False))
+                    encoder(images.to(self._device), poses.to(self._device))
+        return encoder.cpu().eval()
+
+
+def _sampler(store: DemonstrationStore, config: TrainingConfig) -> BatchSampler:
+    count = len(store.episode_ends)
+    unknown = [i for i in config.validation if not 0 <= i < count]
+    if unknown or len(set(config.validation)) >= count:
+        raise ConfigurationError(
+            f"training: held-out demonstrations must be among 0 to {count - 1} and leave some to "
+            f"train on, got {list(config.validation)}"
+        )
+    kept = np.array([i for i in range(count) if i not in config.validation])
+    lengths = np.diff(store.episode_ends, prepend=0)
+    starts = store.episode_ends - lengths
+    return BatchSampler(
+        starts=starts[kept],
+        lengths=lengths[kept],
+        batch_size=config.batch_size,
+        phases=config.phases,
+        start_share=config.start_share,
+        seed=config.seed,
+    )
