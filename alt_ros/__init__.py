@@ -3,19 +3,22 @@
 The rooms, from the ground up; a room imports only rooms named before it:
 
 - ``errors``, ``types``: what goes wrong, what is passed around
-- ``geometry``, ``preprocessing``, ``synchronization``: SE(3), image to network input, pairing
+- ``progress``, ``report``: bars on the terminal, figures as files
+- ``geometry``, ``preprocessing``, ``messages``, ``synchronization``: SE(3), image to network
+  input, a message's fields as arrays, pairing
 - ``demonstrations``: recorded episodes, a file per format, and the training store
 - ``encoders``: from images to a unit vector
 - ``lookup``: the table, its index, retrieval and the out-of-distribution monitor
 - ``bundle``: the folder that leaves the training machine
 - ``policies``: the contract of a policy, and a file per policy
-- ``receding_horizon``, ``safety``: which action is due now, and what may be sent
+- ``receding_horizon``, ``safety``, ``execution``: which action is due now, what may be sent, both
+  together
 - ``training``: a file per trained model
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs
 - ``audit``: what a policy recalled, held against what was demonstrated
-- ``benchmarks``: what ``alt bench`` runs
 - ``nodes``: the only room that knows rclpy and messages
-- ``demo``, ``cli``: the jobs of a person at a shell
+- ``benchmarks``: what ``alt bench`` runs, the nodes included
+- ``diagnosis``, ``demo``, ``cli``: the jobs of a person at a shell
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

@@ -87,12 +87,9 @@ class Executor:
 
     def arm(self, now: int) -> list[str]:
         """Arm; return the reasons for refusal, empty when armed."""
-        self._set_point = None
-        reasons = self.machine.arm(self._inputs(now, None, 0.0))
-        if not reasons and self._gripper is None:
-            reasons = ["no gripper opening has come"]
-            self.machine.disarm(reasons[0])
-        return reasons
+        if self.state not in (State.ARMED, State.RUNNING, State.HOLDING):
+            self._set_point = None  # start from the measured pose
+        return self.machine.arm(self._inputs(now, None, 0.0))
 
     def stop(self, reason: str = "stopped by the operator") -> None:
         """Stop at once: nothing is sent until armed again."""
@@ -133,7 +130,7 @@ class Executor:
                 command = self._set_point.follow(target.pose, target.gripper, period)
                 return SentCommand(command, target.chunk_stamp)
         moving = self._set_point is not None and not self._set_point.at_rest
-        if state in (State.RUNNING, State.HOLDING) and moving:
+        if state in (State.ARMED, State.RUNNING, State.HOLDING) and moving:
             assert self._set_point is not None
             return SentCommand(self._set_point.decelerate(period), 0)
         return None
@@ -141,6 +138,7 @@ class Executor:
     def _inputs(self, now: int, target_pose: Array | None, target_gripper: float) -> Inputs:
         return Inputs(
             pose=self._pose,
+            gripper=self._gripper,
             pose_age=None if self._pose_at is None else now - self._pose_at,
             chunk_age=None if self._chunk_at is None else now - self._chunk_at,
             out_of_distribution=self._ood,

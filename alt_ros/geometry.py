@@ -25,7 +25,7 @@ def quaternion_to_rot6d(quaternions: Array) -> Array:
         (..., 6) float64; Zhou et al. 2019, "On the Continuity of Rotation Representations in
         Neural Networks", eq. 15.
     """
-    flat = np.asarray(quaternions, dtype=np.float64).reshape(-1, 4)
+    flat = np.array(quaternions, dtype=np.float64).reshape(-1, 4)  # scipy wants it writable
     matrices = Rotation.from_quat(flat).as_matrix()  # (n, 3, 3)
     columns = matrices[:, :, :2].transpose(0, 2, 1).reshape(-1, 6)
     return columns.reshape(*np.shape(quaternions)[:-1], 6)

@@ -87,7 +87,15 @@ def opening_of(joint_state: Any, joint: str = "") -> float:
 
 
 def observation_of(message: Any) -> Observation:
-    """Return the Observation of an alt_ros/Observation message."""
+    """Return the Observation of an alt_ros/Observation message.
+
+    Raises:
+        DataError: Sizes contradict each other, or an image or a pose is damaged.
+    """
+    if len(message.views) != len(message.images):
+        raise DataError(
+            f"observation names {len(message.views)} views and holds {len(message.images)} images"
+        )
     return Observation(
         stamp=stamp_of(message),
         images={
@@ -136,4 +144,5 @@ def observation_digest(observation: Observation) -> str:
         digest.update(np.ascontiguousarray(image).tobytes())
     digest.update(observation.poses.tobytes())
     digest.update(observation.grippers.tobytes())
+    digest.update(observation.state.tobytes())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 # encoding -> (dtype, channels as sent, OpenCV conversion to RGB; None where it is RGB already)
 # An 8UC3 image names no colour order; OpenCV's own, BGR, is what drivers mean by it.
-_ENCODINGS: dict[str, tuple[type[np.generic], int, int | None]] = {
+_ENCODINGS: dict[str, tuple[type[np.uint8] | type[np.uint16], int, int | None]] = {
     "rgb8": (np.uint8, 3, None),
     "bgr8": (np.uint8, 3, cv2.COLOR_BGR2RGB),
     "8UC3": (np.uint8, 3, cv2.COLOR_BGR2RGB),
@@ -104,8 +104,9 @@ def decode_compressed_image(data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8
         DataError: The bytes do not decode.
     """
     buffer = np.frombuffer(data, dtype=np.uint8)
+    whole = buffer.size > 0 and not _is_cut_off_jpeg(buffer.tobytes())
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if whole else None
     except cv2.error:
         image = None
     if image is None:
@@ -113,6 +114,11 @@ def decode_compressed_image(data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8
             f"compressed image of {buffer.size} bytes does not decode: it is cut off, or no image"
         )
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _is_cut_off_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG's end marker is missing; OpenCV 4 fills what is missing with grey."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

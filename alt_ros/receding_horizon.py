@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from alt_ros.errors import ConfigurationError
+from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.geometry import interpolate_pose, rotation_between, split_arm_action
 from alt_ros.types import ActionChunk
 
@@ -67,6 +67,7 @@ class RecedingHorizon:
         self._active: ActionChunk | None = None
         self._poses = np.zeros((0, 7))
         self._grippers = np.zeros(0)
+        self._newest_targets = (self._poses, self._grippers)
         self._until = 0
         self._faded_from = 0
         self._step_position = np.zeros(3)
@@ -83,16 +84,20 @@ class RecedingHorizon:
                 f"chunk moves {chunk.layout.arms} arms and {chunk.layout.extra} other axes, "
                 f"this executor moves one arm"
             )
-        age = now - chunk.stamp
-        if age > self.config.max_age:
-            return (
-                f"chunk is {age / 1e6:.0f} ms old, allowed are {self.config.max_age / 1e6:.0f} ms"
-            )
-        if age < -self.config.max_age:
-            return f"chunk answers an observation {-age / 1e6:.0f} ms in the future"
+        age, max_age = now - chunk.stamp, self.config.max_age
+        if age > max_age:
+            return f"chunk is too old: {age / 1e6:.0f} ms, allowed are {max_age / 1e6:.0f} ms"
+        if age < -max_age:
+            return f"chunk answers an observation in the future: by {-age / 1e6:.0f} ms"
+        if self._newest is not None and self._newest.stamp - now > max_age:
+            self.reset()  # the clock went back
         if self._newest is not None and chunk.stamp <= self._newest.stamp:
             return "chunk is not newer than the one before"
-        self._newest = chunk
+        try:
+            poses, grippers = split_arm_action(chunk.actions, 1)
+        except DataError as error:
+            return f"chunk holds no rotation: {error}"
+        self._newest, self._newest_targets = chunk, (poses[:, 0], grippers[:, 0])
         return ""
 
     def target(self, now: int, reference: Array) -> Target | None:
@@ -118,11 +123,10 @@ class RecedingHorizon:
         index = min(int(position), max(len(chunk.actions) - 2, 0))
         after = min(index + 1, len(chunk.actions) - 1)
         pose = interpolate_pose(self._poses[index], self._poses[after], position - index)
-        remaining = 1.0
+        remaining = 0.0
         if self.config.fade:
-            remaining = 1.0 - min((due - self._faded_from) / self.config.fade, 1.0)
-        else:
-            remaining = 0.0
+            elapsed = (due - self._faded_from) / self.config.fade
+            remaining = 1.0 - min(max(elapsed, 0.0), 1.0)
         if remaining > 0.0:
             weight = remaining * remaining * (3.0 - 2.0 * remaining)  # smooth at both ends
             rotation = Rotation.from_rotvec(weight * self._step_turn) * Rotation.from_quat(
@@ -133,7 +137,9 @@ class RecedingHorizon:
 
     def _may_switch(self, due: int) -> bool:
         newest = self._newest
-        if newest is None or newest is self._active or self._end(newest) < due:
+        if newest is None or newest is self._active:
+            return False
+        if not newest.stamp <= due <= self._end(newest):
             return False
         return self._active is None or due >= self._until or self._end(self._active) < due
 
@@ -144,10 +150,10 @@ class RecedingHorizon:
     def _activate(self, due: int, reference: Array) -> None:
         chunk = self._newest
         assert chunk is not None
-        poses, grippers = split_arm_action(chunk.actions, 1)
-        self._active, self._poses, self._grippers = chunk, poses[:, 0], grippers[:, 0]
+        self._active = chunk
+        self._poses, self._grippers = self._newest_targets
         self._until = due + self.config.action_horizon * chunk.period
-        position = max((due - chunk.stamp) / chunk.period, 0.0)
+        position = (due - chunk.stamp) / chunk.period
         index = min(int(position), max(len(chunk.actions) - 2, 0))
         after = min(index + 1, len(chunk.actions) - 1)
         start = interpolate_pose(self._poses[index], self._poses[after], position - index)

@@ -19,6 +19,10 @@ from alt_ros.types import NANOSECONDS
 
 Array = NDArray[np.float64]
 
+# Braking before a wall takes this share of the acceleration per axis, what is left is free.
+_WALL_BRAKE = 0.25
+_BESIDE_WALLS = math.sqrt(1.0 - 3.0 * _WALL_BRAKE**2)
+
 
 @dataclass(frozen=True)
 class SafetyLimits:
@@ -90,9 +94,12 @@ class Command:
 
 
 def _closing_speed(distance: float, acceleration: float, period: float) -> float:
-    """Return the largest speed (m/s) from which a stop within ``distance`` is still possible."""
-    half = 0.5 * acceleration * period
-    return min(distance / period, -half + math.sqrt(half * half + 2.0 * acceleration * distance))
+    """Return the largest speed (m/s) from which a stop within ``distance`` is still possible.
+
+    After a period at speed v, v^2 / (2 acceleration) is left, whatever the next periods are.
+    """
+    step = acceleration * period
+    return -step + math.sqrt(step * step + 2.0 * acceleration * distance)
 
 
 def _shorten(vector: Array, length: float) -> Array:
@@ -137,7 +144,6 @@ class SetPoint:
             limits.angular_acceleration,
             period,
         )
-        velocity = self._before_walls(velocity, period)
         self._advance(velocity, turn_rate, period)
         opening = float(np.clip(gripper, limits.gripper_low, limits.gripper_high))
         reach = limits.gripper_speed * period
@@ -164,21 +170,31 @@ class SetPoint:
     def _before_walls(self, velocity: Array, period: float) -> Array:
         limits = self._limits
         low, high = np.array(limits.workspace_low), np.array(limits.workspace_high)
-        brake = 0.25 * limits.linear_acceleration
+        brake = _WALL_BRAKE * limits.linear_acceleration
+        slowed = velocity.copy()
         for axis in range(3):
             above = max(float(high[axis] - self.pose[axis]), 0.0)
             below = max(float(self.pose[axis] - low[axis]), 0.0)
-            velocity[axis] = np.clip(
+            slowed[axis] = np.clip(
                 velocity[axis],
                 -_closing_speed(below, brake, period),
                 _closing_speed(above, brake, period),
             )
-        return velocity
+        return slowed
+
+    def _accelerate(self, velocity: Array, period: float) -> Array:
+        """Return the next velocity: towards the one given, in time for the walls."""
+        most = self._limits.linear_acceleration * period
+        change = _shorten(velocity - self.velocity, most)
+        reached = self._before_walls(self.velocity + change, period)
+        if float(np.linalg.norm(reached - self.velocity)) > most * (1.0 + 1e-9):
+            change = _shorten(change, _BESIDE_WALLS * most)
+            reached = self._before_walls(self.velocity + change, period)
+        return reached
 
     def _advance(self, velocity: Array, turn_rate: Array, period: float) -> None:
         limits = self._limits
-        change = _shorten(velocity - self.velocity, limits.linear_acceleration * period)
-        self.velocity = self.velocity + change
+        self.velocity = self._accelerate(velocity, period)
         change = _shorten(turn_rate - self.turn_rate, limits.angular_acceleration * period)
         self.turn_rate = self.turn_rate + change
         rotation = Rotation.from_rotvec(self.turn_rate * period) * Rotation.from_quat(
@@ -203,6 +219,7 @@ class Inputs:
     """What the state machine looks at in one control period; ages in ns, None: never came."""
 
     pose: Array | None
+    gripper: float | None
     pose_age: int | None
     chunk_age: int | None
     out_of_distribution: bool
@@ -225,11 +242,12 @@ class SafetyMachine:
         """Arm on an operator's request; return the reasons for refusal, empty when armed."""
         if self.state in (State.ARMED, State.RUNNING):
             return []
-        reasons = [reason for reason in (self._broken(inputs), self._unfed(inputs)) if reason]
+        found = (self._broken(inputs), self._unfed(inputs), self._outside(inputs.pose))
+        reasons = [reason for reason in found if reason]
         if inputs.out_of_distribution:
             reasons.append("scene is out of distribution")
-        if inputs.pose is not None and not self._inside(inputs.pose[:3]):
-            reasons.append(f"arm is outside the workspace at {np.round(inputs.pose[:3], 3)}")
+        if inputs.gripper is None:
+            reasons.append("no gripper opening has come")
         if not reasons:
             self._latched = False
             self._enter(State.ARMED, "armed by the operator")
@@ -272,7 +290,7 @@ class SafetyMachine:
         limits = self.limits
         if inputs.pose is None or inputs.pose_age is None:
             return "no pose of the arm has come"
-        if inputs.pose_age > limits.pose_timeout:
+        if abs(inputs.pose_age) > limits.pose_timeout:  # negative: the clock went back
             return f"pose of the arm is older than {limits.pose_timeout / 1e6:.0f} ms"
         if inputs.command is not None:
             distance, angle = pose_distance(inputs.command, inputs.pose)
@@ -286,7 +304,7 @@ class SafetyMachine:
     def _unfed(self, inputs: Inputs) -> str:
         if inputs.chunk_age is None:
             return "no action chunk has come"
-        if inputs.chunk_age > self.limits.policy_timeout:
+        if abs(inputs.chunk_age) > self.limits.policy_timeout:
             return f"no action chunk for {self.limits.policy_timeout / 1e6:.0f} ms"
         return ""
 
@@ -306,7 +324,12 @@ class SafetyMachine:
             float(np.linalg.norm(pose[:3] - reference[:3])) > limits.target_distance
         ):
             return f"target is more than {limits.target_distance} m away"
-        return ""
+        return self._outside(reference)
+
+    def _outside(self, pose: Array | None) -> str:
+        if pose is None or self._inside(pose[:3]):
+            return ""
+        return f"arm is outside the workspace at {np.round(pose[:3], 3)}"
 
     def _inside(self, position: Array) -> bool:
         low, high = np.array(self.limits.workspace_low), np.array(self.limits.workspace_high)

@@ -6,12 +6,13 @@ threads, no clock: a message goes in, the observations that it completes come ou
 
 The rules, per frame of the primary view (the first one) at time t:
 
-1. Another view's partner is its last frame at or before t if that lies within ``max_skew``, else
-   its first frame after t if that lies within ``max_skew``. With ``max_skew`` at most half a frame
-   period there is at most one frame to choose, so nothing slips and nothing latches.
+1. Another view's partner is its first frame within ``max_skew`` of t that no earlier primary
+   frame took. With ``max_skew`` at most half a frame period there is one to choose, two only where
+   stamps jitter, so nothing slips, nothing latches, and no later arrival changes the choice.
 2. Pose and gripper are interpolated between the samples around t (linear, slerp); never
    extrapolated, never across a gap wider than ``max_bracket``.
-3. Frames leave in stamp order. One that waits longer than ``max_wait`` (in stamps) is dropped.
+3. Frames leave in stamp order. One that waits longer than ``max_wait`` (in stamps) is dropped;
+   so are the frames of another view when the primary one falls silent.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class SynchronizationConfig:
     Attributes:
         views: View names; the first is the primary one, whose frames set the stamps.
         arms: Number of end effectors, each with a pose and a gripper stream.
-        frame_period: Nominal time between frames of a camera.
+        frame_period: Nominal time between frames of the fastest camera.
         max_skew: Largest distance of a partner's stamp; at most half of ``frame_period``.
         max_bracket: Largest gap between the two samples that a pose is interpolated from.
         max_wait: How far the streams may run ahead of a frame before it is given up.
@@ -184,7 +185,7 @@ class Synchronizer(Generic[Payload]):
         newest = self._newest.get(stream)
         if newest is not None and stamp <= newest:
             if newest - stamp > self.config.clock_jump:
-                self.drops["clock_jump"] += 1 + sum(map(len, self._frames.values()))
+                self.drops["clock_jump"] += sum(map(len, self._frames.values()))
                 self._forget()
             else:
                 self.drops["duplicate" if stamp == newest else "out_of_order"] += 1
@@ -208,7 +209,16 @@ class Synchronizer(Generic[Payload]):
             else:
                 self.matched += 1
                 matches.append(outcome)
+        self._drop_unclaimed()
         return matches
+
+    def _drop_unclaimed(self) -> None:
+        oldest = max(self._newest.values()) - self.config.max_wait - self.config.max_skew
+        for view in self.config.views[1:]:
+            queue = self._frames[view]
+            while queue and queue[0][0] < oldest:
+                queue.popleft()
+                self.drops["timeout"] += 1
 
     def _match(self, stamp: int, payload: Payload) -> Match[Payload] | str | None:
         """Return the match, the reason why there is none, or None while it cannot be told."""
@@ -228,8 +238,8 @@ class Synchronizer(Generic[Payload]):
                 return gripper
             poses.append(pose)
             grippers.append(gripper[0])
-        for view, (partner_stamp, _) in partners.items():
-            self._use(view, partner_stamp)
+        for view in partners:
+            self._frames[view].popleft()
         frames = {self.config.views[0]: payload} | {v: frame for v, (_, frame) in partners.items()}
         skew = max(
             (abs(partner_stamp - stamp) for partner_stamp, _ in partners.values()), default=0
@@ -238,26 +248,15 @@ class Synchronizer(Generic[Payload]):
             stamp, frames, np.array(poses).reshape(-1, 7), np.array(grippers, np.float64), skew
         )
 
-    def _use(self, view: str, stamp: int) -> None:
-        """Take a partner out of its queue; what came before it has no partner any more."""
-        queue = self._frames[view]
-        while queue[0][0] < stamp:
-            queue.popleft()
-            self.drops["no_partner"] += 1
-        queue.popleft()
-
     def _partner(self, view: str, stamp: int) -> tuple[int, Payload] | str | None:
         queue = self._frames[view]
         # Primary frames leave in order, so what is too old for this one is too old for all.
         while queue and queue[0][0] < stamp - self.config.max_skew:
             queue.popleft()
             self.drops["no_partner"] += 1
-        before = [frame for frame in queue if frame[0] <= stamp]
-        if before:
-            return before[-1]
-        if queue:
-            return queue[0] if queue[0][0] <= stamp + self.config.max_skew else "no_partner"
-        return None
+        if not queue:
+            return None
+        return queue[0] if queue[0][0] <= stamp + self.config.max_skew else "no_partner"
 
     def _at(
         self,

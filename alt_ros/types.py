@@ -110,10 +110,10 @@ class Observation:
         for view, image in self.images.items():
             check_image(image, f"observation, view '{view}'")
         check_poses(self.poses, "observation")
-        if self.grippers.shape != (len(self.poses),):
+        if self.poses.ndim != 2 or self.grippers.shape != (len(self.poses),):
             raise DataError(
-                f"observation needs one gripper opening per arm: {len(self.poses)} arms, "
-                f"grippers of shape {self.grippers.shape}"
+                f"observation needs one pose and one gripper opening per arm, got poses of shape "
+                f"{self.poses.shape} and grippers of shape {self.grippers.shape}"
             )
         if not (np.isfinite(self.grippers).all() and np.isfinite(self.state).all()):
             raise DataError("observation: gripper openings and state must be finite")

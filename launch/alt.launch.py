@@ -1,0 +1,126 @@
+"""Start the graph: synchroniser, policy, executor; with sim:=true the simulated robot too.
+
+ros2 launch alt_ros alt.launch.py bundle:=FOLDER [sim:=true] [record:=FOLDER] [config:=FILE]
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.events.process import ProcessExited
+from launch_ros.actions import Node
+
+from alt_ros.bundle import Bundle
+from alt_ros.errors import AltError, ConfigurationError
+from alt_ros.nodes import graph
+
+NO_POLICY = "none"
+
+ARGUMENTS = (
+    DeclareLaunchArgument(
+        "policy",
+        default_value="alt",
+        choices=[*graph.POLICIES, NO_POLICY],
+        description="Which policy answers the observations; none leaves policy and executor out, "
+        "to record demonstrations",
+    ),
+    DeclareLaunchArgument(
+        "sim",
+        default_value="false",
+        choices=["false", "true"],
+        description="Start the simulated robot and its scripted expert, on simulated time",
+    ),
+    DeclareLaunchArgument(
+        "bundle", default_value="", description="Folder of the bundle; required by a policy"
+    ),
+    DeclareLaunchArgument(
+        "config",
+        default_value="",
+        description="Parameter file on top of the package's own; empty for none",
+    ),
+    DeclareLaunchArgument(
+        "record",
+        default_value="",
+        description="Start the episode recorder with this folder; empty for none",
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="What the nodes log",
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
+    """Return the environment and the nodes that the arguments ask for.
+
+    Raises:
+        AltError: An argument names something that cannot be used.
+    """
+    arguments = context.launch_configurations
+    policy, sim = arguments["policy"], arguments["sim"] == "true"
+    files = [graph.share() / "config" / "alt.yaml"]
+    if sim:
+        files.append(graph.share() / "config" / "simulation.yaml")
+    if arguments["config"]:
+        files.append(_existing(arguments["config"]))
+
+    wanted: dict[str, dict[str, str]] = {"camera_sync": {}}
+    if sim:
+        wanted |= {"sim_bridge": {}, "scripted_expert": {}}
+    if policy != NO_POLICY:
+        bundle = {"bundle": str(_verified(arguments["bundle"], policy))}
+        wanted |= {node: bundle for node in graph.POLICIES[policy]} | {"executor": {}}
+    if arguments["record"]:
+        wanted["episode_recorder"] = {"folder": str(Path(arguments["record"]).resolve())}
+
+    variables = graph.environment()
+    return [
+        *(
+            SetEnvironmentVariable(name, value)
+            for name, value in variables.items()
+            if os.environ.get(name) != value
+        ),
+        *(
+            Node(
+                package="alt_ros",
+                executable=node,
+                name=node,
+                parameters=[*map(str, files), {"autostart": True, **parameters}],
+                ros_arguments=["--log-level", f"{node}:={arguments['log_level']}"],
+                output="screen",
+                on_exit=partial(bring_down, node),
+            )
+            for node, parameters in wanted.items()
+        ),
+    ]
+
+
+def bring_down(node: str, event: ProcessExited, context: LaunchContext) -> None:
+    """End the launch, with a status that is not 0: the graph is no use without one of its nodes.
+
+    Raises:
+        AltError: Unless everything is being shut down; launch reports it and stops the others.
+    """
+    if not context.is_shutdown:
+        raise AltError(f"node '{node}' ended with status {event.returncode}: stopping the others")
+
+
+def _verified(bundle: str, policy: str) -> Path:
+    if not bundle:
+        raise ConfigurationError(f"policy '{policy}' needs a bundle: give bundle:=FOLDER")
+    return Bundle.load(Path(bundle).resolve(), encoder=False).path
+
+
+def _existing(config: str) -> Path:
+    path = Path(config).resolve()
+    if not path.is_file():
+        raise ConfigurationError(f"config:='{config}' must be a parameter file, there is none")
+    return path

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
 from alt_ros.errors import DataError
 
@@ -26,7 +27,7 @@ class EpisodeWriter:
         min_free_bytes: Writing stops, bag closed and whole, before the disk has less left.
 
     Raises:
-        DataError: The folder exists, or cannot be made.
+        DataError: The folder exists, or cannot be made; a definition does not parse.
     """
 
     def __init__(
@@ -36,10 +37,14 @@ class EpisodeWriter:
         self.messages = 0
         self._min_free_bytes = min_free_bytes
         self._until_check = 0
+        self._failed = False
         self._connections: dict[str, Any] = {}
         self._store = get_typestore(Stores.LATEST)
         for name, text in definitions.items():
-            self._store.register(get_types_from_msg(text, name))
+            try:
+                self._store.register(get_types_from_msg(text, name))
+            except TypesysError as error:
+                raise DataError(f"definition of '{name}' does not parse: {error}") from error
         self._require_space()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +63,12 @@ class EpisodeWriter:
             data: CDR bytes.
 
         Raises:
-            DataError: The disk is full; what was written before is kept and readable.
+            DataError: The type is not known; or less than ``min_free_bytes`` are free, and the
+                bag can still be closed; or the disk itself refuses, the bag ends here, and all
+                but its last MiB is readable.
         """
+        if self._failed:
+            raise DataError(f"bag '{self.path}' ended when the disk refused: start another one")
         if self._until_check <= 0:
             self._require_space()
             self._until_check = 1 << 20
@@ -70,27 +79,40 @@ class EpisodeWriter:
                     topic, type_name, typestore=self._store
                 )
             self._writer.write(self._connections[topic], time, data)
+        except TypesysError as error:
+            raise DataError(
+                f"topic '{topic}' cannot be recorded: {error} Pass its definition"
+            ) from error
         except OSError as error:
+            self._abort()
             raise DataError(f"bag '{self.path}' cannot be written further: {error}") from error
         self.messages += 1
 
     def close(self, metadata: Mapping[str, str] | None = None) -> None:
-        """Finish the bag, with custom metadata.
+        """Finish the bag, with custom metadata; nothing is left to finish after a failed write.
 
         Raises:
-            DataError: The index could not be written; the messages before it stay readable.
+            DataError: The index could not be written; all but the last MiB stays readable.
         """
+        if self._failed:
+            return
         for key, value in (metadata or {}).items():
             self._writer.set_custom_data(key, value)
         try:
             self._writer.close()
         except OSError as error:
+            self._abort()
             raise DataError(f"bag '{self.path}' could not be closed: {error}") from error
 
     def discard(self) -> None:
         """Throw the bag away."""
-        self.close()
+        self._abort()
         shutil.rmtree(self.path)
+
+    def _abort(self) -> None:
+        self._failed = True
+        with suppress(OSError):
+            self._writer.abort()
 
     def _require_space(self) -> None:
         folder = next(p for p in (self.path, *self.path.parents) if p.exists())

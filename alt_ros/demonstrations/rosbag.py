@@ -8,7 +8,8 @@ full disk) is read up to the last whole record.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from alt_ros.errors import DataError
 from alt_ros.geometry import arm_action, interpolate_pose
 from alt_ros.messages import image_of, opening_of, pose_of, stamp_of
 from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
-from alt_ros.types import ActionLayout, Observation
+from alt_ros.types import ActionLayout, Observation, check_poses
 
 log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
+
+MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
 @dataclass(frozen=True)
@@ -66,47 +69,64 @@ def read_messages(
     Raises:
         DataError: The bag cannot be read.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
-    from rosbags.rosbag2 import ReaderError
+    parts = _parts(path)
+    for part in parts:
+        if not _is_cut_off_mcap(part):
+            yield from _read_whole(part, topics)
+            continue
+        count = yield from _read_cut_off(part, topics)
+        if count == 0 and len(parts) == 1:
+            raise DataError(
+                f"bag '{path}' was cut off before its first whole message: record it again"
+            )
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return what to read one after the other: the bag, or its files where it was not closed."""
+    if not path.is_dir():
+        return [path]
+    files = sorted((*path.glob("*.mcap"), *path.glob("*.db3")), key=lambda f: (len(f.name), f))
+    closed = (path / "metadata.yaml").is_file() and not any(map(_is_cut_off_mcap, files))
+    return [path] if closed or not files else files
+
+
+def _is_cut_off_mcap(path: Path) -> bool:
+    if path.suffix != ".mcap" or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(len(MCAP_MAGIC))
+        stream.seek(max(path.stat().st_size - len(MCAP_MAGIC), 0))
+        end = stream.read()
+    cut_at_the_start = MCAP_MAGIC.startswith(start) and end == start
+    return cut_at_the_start or (start == MCAP_MAGIC and end != MCAP_MAGIC)
+
+
+def _read_whole(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str, int, Any]]:
+    from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
-    cut_off = _cut_off_mcap(path)
-    if cut_off is not None:
-        yield from _read_cut_off(cut_off, topics)
-        return
     try:
         with AnyReader([path], default_typestore=get_typestore(Stores.LATEST)) as reader:
             chosen = [c for c in reader.connections if topics is None or c.topic in topics]
+            if not chosen:  # rosbags takes an empty choice for all
+                return
             for connection, time, raw in reader.messages(connections=chosen):
                 yield connection.topic, time, reader.deserialize(raw, connection.msgtype)
-    except (AnyReaderError, ReaderError, OSError) as error:
-        raise DataError(f"bag '{path}' cannot be read: {error}") from error
+    except Exception as error:  # rosbags lets AssertionError, struct.error and more through
+        raise DataError(f"bag '{path}' cannot be read: {error or type(error).__name__}") from error
 
 
-def _cut_off_mcap(path: Path) -> Path | None:
-    """Return the MCAP file of a bag that was never closed, None for a whole bag."""
-    files = [path] if path.is_file() else sorted(path.glob("*.mcap")) if path.is_dir() else []
-    files = [file for file in files if file.suffix == ".mcap"]
-    if len(files) != 1:
-        return None
-    magic = b"\x89MCAP0\r\n"
-    with files[0].open("rb") as stream:
-        if stream.read(8) != magic:
-            return None
-        stream.seek(0, 2)
-        if stream.tell() < 16:
-            return files[0]
-        stream.seek(-8, 2)
-        return None if stream.read(8) == magic else files[0]
-
-
-def _read_cut_off(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str, int, Any]]:
+def _read_cut_off(
+    path: Path, topics: Sequence[str] | None
+) -> Generator[tuple[str, int, Any], None, int]:
+    """Yield what is whole; return how many messages there were, of any topic."""
     from mcap.exceptions import McapError
     from mcap.records import Channel, Message, Schema
     from mcap.stream_reader import StreamReader
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
-    store = get_typestore(Stores.LATEST)
+    store = get_typestore(Stores.EMPTY)
     schemas: dict[int, Schema] = {}
     channels: dict[int, Channel] = {}
     count = 0
@@ -122,23 +142,46 @@ def _read_cut_off(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[st
                 elif isinstance(record, Channel):
                     channels[record.id] = record
                 elif isinstance(record, Message):
+                    count += 1
                     channel = channels[record.channel_id]
                     if topics is None or channel.topic in topics:
                         name = schemas[channel.schema_id].name
-                        count += 1
-                        yield (
-                            channel.topic,
-                            record.log_time,
-                            store.deserialize_cdr(record.data, name),
-                        )
-    except (McapError, EOFError, ValueError) as error:
-        log.warning("bag '%s' was cut off: read %d messages before the cut", path, count)
-        if count == 0:
-            raise DataError(
-                f"bag '{path}' was cut off before its first whole message: record it again"
-            ) from error
-    else:
-        log.warning("bag '%s' was never closed: read %d messages", path, count)
+                        message = store.deserialize_cdr(record.data, name)
+                        yield channel.topic, record.log_time, message
+    except (McapError, EOFError, ValueError, struct.error):
+        pass  # the cut
+    except (SerdeError, TypesysError, KeyError, OSError) as error:
+        raise DataError(f"bag '{path}' cannot be read: {error}") from error
+    log.warning("bag '%s' was cut off: read %d messages before the cut", path, count)
+    return count
+
+
+def _read_success(path: Path) -> bool | None:
+    """Return whether the recorder noted the episode as a success; None where it noted nothing."""
+    from mcap.exceptions import McapError
+    from mcap.reader import make_reader
+    from ruamel.yaml import YAML, YAMLError
+
+    text = ""
+    try:
+        if (path / "metadata.yaml").is_file():
+            text = (path / "metadata.yaml").read_text(encoding="utf-8")
+        else:
+            file = path if path.is_file() else _parts(path)[0]
+            if file.suffix == ".mcap" and not _is_cut_off_mcap(file):
+                with file.open("rb") as stream:
+                    for record in make_reader(stream).iter_metadata():
+                        text = record.metadata.get("serialized_metadata", text)
+        metadata = YAML(typ="safe").load(text) or {}
+        metadata = metadata.get("rosbag2_bagfile_information", metadata)
+        noted = (metadata.get("custom_data") or {}).get("success")
+    except (McapError, YAMLError, OSError, ValueError, AttributeError) as error:
+        raise DataError(f"bag '{path}', metadata cannot be read: {error}") from error
+    if noted not in (None, "true", "false"):
+        raise DataError(
+            f"bag '{path}', metadata: success must be 'true' or 'false', got '{noted}'"
+        )
+    return None if noted is None else noted == "true"
 
 
 def replay_matches(
@@ -182,7 +225,17 @@ def _read_commands(path: Path, topics: BagTopics) -> tuple[list[int], Array, lis
         else:  # Float64 carries no stamp of its own
             gripper_stamps.append(time)
             grippers.append(float(message.data))
-    return pose_stamps, np.array(poses).reshape(-1, 7), gripper_stamps, np.array(grippers)
+    if bool(pose_stamps) != bool(gripper_stamps):
+        present, absent = topics.target_pose, topics.target_gripper
+        if gripper_stamps:
+            present, absent = absent, present
+        raise DataError(
+            f"bag '{path}' holds commands on '{present}' and none on '{absent}': "
+            f"check the topic names"
+        )
+    pose_array = np.array(poses, np.float64).reshape(-1, 7)
+    check_poses(pose_array, f"bag '{path}', '{topics.target_pose}'")
+    return pose_stamps, pose_array, gripper_stamps, np.array(grippers)
 
 
 def read_bag(
@@ -192,7 +245,8 @@ def read_bag(
 
     The action of a frame is the command at its stamp: the target pose interpolated between the
     commands around it, the last target opening before it. Frames before the first command are
-    left out; a bag without commands gives the measured pose and opening instead.
+    left out; a bag without commands gives the measured pose and opening instead. ``success`` is
+    what the recorder noted in the bag's custom data.
 
     Args:
         path: Bag folder or file.
@@ -200,7 +254,8 @@ def read_bag(
         config: Matching; None takes the defaults with the views of ``topics``.
 
     Raises:
-        DataError: The bag is unreadable, or no frame of it could be matched.
+        DataError: The bag is unreadable, no frame of it could be matched, or its commands are
+            damaged.
     """
     topics = BagTopics() if topics is None else topics
     config = SynchronizationConfig(tuple(topics.images)) if config is None else config
@@ -235,6 +290,7 @@ def read_bag(
         state=np.zeros((len(observations), 0)),
         actions=actions,
         layout=ActionLayout(arms=config.arms),
+        success=_read_success(path),
         source=str(path),
     )
 

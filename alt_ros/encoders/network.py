@@ -88,7 +88,7 @@ def _trunk(spec: EncoderSpec, weights: Path | None) -> nn.Module:
         try:
             trunk.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ConfigurationError(
                 f"encoder weights '{weights}' must be a state dictionary of torchvision's "
                 f"resnet18, got: {reason}"

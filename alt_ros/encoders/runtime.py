@@ -80,7 +80,7 @@ class EncoderRuntime:
         except RuntimeError as error:
             raise BundleError(
                 f"encoder '{path}' must take images {tuple(images.shape)}, it does not: "
-                f"{str(error).strip().splitlines()[-1]}"
+                + str(error).strip().rsplit("\n", 1)[-1]
             ) from error
         if (values.shape, view_values.shape) != expected:
             raise BundleError(

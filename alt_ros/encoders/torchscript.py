@@ -87,5 +87,5 @@ def load_encoder(
     except RuntimeError as error:
         raise BundleError(
             f"encoder '{path}' must be a TorchScript file, torch cannot load it: "
-            f"{str(error).strip().splitlines()[0]}"
+            + str(error).strip().split("\n", 1)[0]
         ) from error

@@ -61,7 +61,7 @@ class Index(ABC):
     def query(
         self, embedding: Vectors, neighbours: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return similarities (k,) and rows (k,), best first, ties by row; k <= T.
+        """Return similarities (k,) and rows (k,), best first, equals by row; k <= T.
 
         Raises:
             DataError: The embedding is not of the index's dimension, or k is not positive.

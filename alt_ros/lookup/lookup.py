@@ -70,7 +70,10 @@ class Lookup:
             DataError: The embedding or the view embeddings are of the wrong shape.
         """
         recall = self.retrieval.recall(
-            embedding, stamp, strange_below=self.monitor.config.threshold
+            embedding,
+            stamp,
+            strange_below=self.monitor.config.threshold,
+            standing=self.monitor.flag,
         )
         nearest, chosen = recall.nearest, recall.chosen
         row = self.table.rows(nearest.demonstration).start + nearest.frame

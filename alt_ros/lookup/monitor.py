@@ -83,6 +83,11 @@ class OodMonitor:
         self._flag = False
         self._against = 0  # observations in a row that contradict the flag
 
+    @property
+    def flag(self) -> bool:
+        """Whether the flag is up."""
+        return self._flag
+
     def reset(self) -> None:
         """Take the flag down: a new episode begins."""
         self._flag = False

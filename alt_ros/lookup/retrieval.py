@@ -3,7 +3,9 @@
 The nearest frame alone makes a robot jump between demonstrations that look alike. As the ALT
 paper does for multimodal data (He et al. 2026, arXiv 2505.05787), the choice is made among the
 best frames of *distinct* demonstrations; afterwards the demonstration is kept for as long as it
-explains what is seen about as well as the best one does, and its frames are walked forwards.
+explains what is seen about as well as the best one does. Its frames are walked at the pace they
+were recorded at, as far as the images agree: where nothing moves (before the start, while the
+gripper closes) all frames look the same, and the nearest one alone would stand still for ever.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ class RetrievalConfig:
         choice_margin: Similarity that a demonstration may be worse than the nearest and still be
             chosen; only with two distinct demonstrations or more.
         stay_margin: Similarity that the present demonstration may be worse than the nearest frame
-            and still be kept; an earlier frame must be better by as much to step back to it. 0 and
-            below takes the nearest frame anew every time.
+            and still be kept; 0 takes the nearest frame anew every time.
+        frame_cost: Similarity that a frame of the present demonstration must be better by for
+            each frame that it is off the expected one, at most ``stay_margin`` altogether; 0
+            takes the demonstration's nearest frame.
         reset_gap: A stamp this much after the last one begins a new episode, ns.
         seed: Seed of the choice.
     """
@@ -42,6 +46,7 @@ class RetrievalConfig:
     distinct_demonstrations: int = 1
     choice_margin: float = 0.02
     stay_margin: float = 0.05
+    frame_cost: float = 0.005
     reset_gap: int = 2 * NANOSECONDS
     seed: int = 0
 
@@ -51,7 +56,7 @@ class RetrievalConfig:
                 "retrieval: neighbours and distinct_demonstrations must be at least 1, "
                 f"got {self.neighbours} and {self.distinct_demonstrations}"
             )
-        for name in ("choice_margin", "stay_margin"):
+        for name in ("choice_margin", "stay_margin", "frame_cost"):
             if not 0.0 <= getattr(self, name) <= 2.0:
                 raise ConfigurationError(
                     f"retrieval: {name} must be 0 to 2, got {getattr(self, name)}"
@@ -118,6 +123,7 @@ class Retrieval:
         self.index = index
         self.config = config or RetrievalConfig()
         self._current: Neighbour | None = None
+        self._expected = 0.0  # frame of the present demonstration, fractions kept between calls
         self._stamp: int | None = None
 
     def reset(self) -> None:
@@ -126,7 +132,12 @@ class Retrieval:
         self._stamp = None
 
     def recall(
-        self, embedding: NDArray[np.float32], stamp: int, *, strange_below: float = -2.0
+        self,
+        embedding: NDArray[np.float32],
+        stamp: int,
+        *,
+        strange_below: float = -2.0,
+        standing: bool = False,
     ) -> Recall:
         """Return the nearest frame, and the frame to follow.
 
@@ -134,7 +145,8 @@ class Retrieval:
             embedding: (D,) float32 of unit length.
             stamp: Time of the observation, ns.
             strange_below: A nearest similarity below it says nothing about where the robot is: the
-                present demonstration is kept, whatever resembles the observation more.
+                present demonstration goes on in time, whatever resembles the observation more.
+            standing: The robot does not follow what is recalled: no progress is expected.
 
         Raises:
             DataError: The embedding is not of the index's dimension.
@@ -143,12 +155,18 @@ class Retrieval:
             self.reset()
         similarities, rows = self.index.query(embedding, self.config.neighbours)
         nearest = self._neighbour(int(rows[0]), float(similarities[0]))
-        margin = 2.0 if nearest.similarity < strange_below else self.config.stay_margin
-        chosen = self._stay(embedding, nearest.similarity, margin)
+        familiar = nearest.similarity >= strange_below  # False for NaN
+        chosen = self._stay(
+            embedding, nearest.similarity, 0.0 if standing else self._elapsed(stamp), familiar
+        )
         if chosen is None:
             chosen = self._choose(embedding, similarities, rows, stamp)
         self._current, self._stamp = chosen, stamp
         return Recall(nearest, chosen)
+
+    def _elapsed(self, stamp: int) -> float:
+        """Return the time since the last observation, in frames."""
+        return 0.0 if self._stamp is None else (stamp - self._stamp) / self.table.period
 
     def _neighbour(self, row: int, similarity: float) -> Neighbour:
         return Neighbour(
@@ -156,19 +174,25 @@ class Retrieval:
         )
 
     def _stay(
-        self, embedding: NDArray[np.float32], best: float, margin: float
+        self, embedding: NDArray[np.float32], best: float, elapsed: float, familiar: bool
     ) -> Neighbour | None:
-        """Return the present demonstration's frame, rather a later one, if it will do."""
-        if self._current is None or margin <= 0.0:
+        """Return the frame of the present demonstration to follow, if the demonstration will do."""
+        config = self.config
+        if self._current is None or config.stay_margin <= 0.0:
             return None
         rows = self.table.rows(self._current.demonstration)
         similarities = (self.table.embeddings[rows] @ embedding).astype(np.float64)
-        own = int(similarities.argmax())
-        # Written so that NaN leaves.
-        if not similarities[own] >= best - margin:
+        self._expected = min(self._expected + elapsed, len(similarities) - 1.0)
+        if not familiar:
+            frame = round(self._expected)
+        elif similarities.max() >= best - config.stay_margin:
+            off = np.abs(np.arange(len(similarities)) - self._expected)
+            cost = np.minimum(config.frame_cost * off, config.stay_margin)
+            frame = int((similarities - cost).argmax())
+            if abs(frame - self._expected) >= 1.0:
+                self._expected = float(frame)
+        else:
             return None
-        onward = self._current.frame + int(similarities[self._current.frame :].argmax())
-        frame = onward if similarities[onward] >= similarities[own] - margin else own
         return Neighbour(self._current.demonstration, frame, float(similarities[frame]))
 
     def _choose(
@@ -194,4 +218,6 @@ class Retrieval:
             generator = np.random.default_rng([self.config.seed, abs(stamp)])
             pick = int(generator.integers(len(good)))
         at = int(good[pick]) if len(good) else 0
-        return self._neighbour(int(rows[at]), float(similarities[at]))
+        chosen = self._neighbour(int(rows[at]), float(similarities[at]))
+        self._expected = float(chosen.frame)
+        return chosen

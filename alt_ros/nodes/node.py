@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -34,6 +35,7 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+SIGNAL_PERIOD = 0.1
 
 
 class AltNode(LifecycleNode):
@@ -114,6 +116,10 @@ def run(node_type: type[AltNode]) -> int:
     node = None
     try:
         node = node_type()
+        # Python's signal handlers wait while rcl waits in C. This timer bounds it, also when
+        # /clock stands still and no other timer fires.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(SIGNAL_PERIOD, lambda: None, clock=steady)
         executor.add_node(node)
         if node.get_parameter("autostart").value:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:

@@ -134,7 +134,7 @@ def _chunks(table: Table, horizon: int) -> NDArray[np.float32]:
 def _distances(
     chunk: NDArray[np.float32], others: NDArray[np.float32], length: int
 ) -> NDArray[np.float64]:
-    """Return the mean distance of (horizon, C) to each of (n, horizon, C), over the first steps."""
+    """Return the mean distance of (horizon, C) to each of (n, horizon, C), first steps only."""
     steps = np.linalg.norm(others[:, :length] - chunk[:length], axis=2)  # (n, length)
     return steps.mean(axis=1).astype(np.float64)
 

@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+from tables import table, unit
+
+from alt_ros.errors import BundleError, ConfigurationError, DataError
+from alt_ros.lookup.calibration import (
+    Calibration,
+    calibrate_held_out,
+    calibrate_leave_one_out,
+    conformal_threshold,
+)
+
+
+def test_gamma_is_the_conformal_quantile():
+    similarities = np.arange(1, 100) / 100.0  # 99 values: rank floor(0.05 * 100) = 5
+    assert conformal_threshold(np.random.default_rng(0).permutation(similarities), 0.05) == 0.05
+
+
+def test_new_frames_are_flagged_no_more_often_than_stated():
+    rng = np.random.default_rng(0)
+    alarms = []
+    for _ in range(2000):
+        similarities = rng.beta(20, 2, size=60)
+        alarms.append(similarities[-1] < conformal_threshold(similarities[:-1], 0.1))
+    assert 0.08 < np.mean(alarms) <= 0.115
+
+
+def test_a_rate_too_low_for_so_few_frames_is_refused_with_the_number_needed():
+    with pytest.raises(ConfigurationError, match="needs at least 99 held-out frames, got 98"):
+        conformal_threshold(np.ones(98), 0.01)
+    assert conformal_threshold(np.full(99, 0.5), 0.01) == 0.5
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan")])
+def test_a_rate_out_of_bounds_is_refused(rate):
+    with pytest.raises(ConfigurationError, match="false_alarm_rate"):
+        conformal_threshold(np.ones(200), rate)
+
+
+def test_a_similarity_that_is_no_number_is_refused():
+    with pytest.raises(DataError, match="finite"):
+        conformal_threshold(np.array([0.5, np.nan]), 0.5)
+
+
+def test_held_out_frames_are_measured_by_their_nearest_table_frame():
+    held = table()
+    calibration = calibrate_held_out(
+        held, held.embeddings, held.view_embeddings, demonstrations=2, false_alarm_rate=0.1
+    )
+    assert calibration.threshold == pytest.approx(1.0, abs=1e-6)
+    assert calibration.view_thresholds == pytest.approx((1.0, 1.0), abs=1e-6)
+    assert (calibration.frames, calibration.demonstrations) == (15, 2)
+    assert calibration.how == "held_out"
+
+
+def test_leaving_one_out_never_compares_a_demonstration_with_itself():
+    circle = unit(np.array([[1, 0], [1, 0.01], [0, 1], [0.01, 1.0]]))
+    held = table((2, 2), embeddings=circle)
+    calibration = calibrate_leave_one_out(held, 0.2)
+    assert calibration.threshold < 0.1
+    assert calibration.how == "leave_one_demonstration_out"
+
+
+def test_leaving_one_of_one_out_is_refused():
+    with pytest.raises(ConfigurationError, match="needs two demonstrations"):
+        calibrate_leave_one_out(table((5,)), 0.2)
+
+
+def test_embeddings_of_another_size_are_refused():
+    with pytest.raises(DataError, match="16 values"):
+        calibrate_held_out(table(), np.ones((3, 8), np.float32), np.ones((3, 2, 8)), 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [Calibration(0.75), Calibration(0.8, 0.01, 400, 6, "held_out", (0.5, 0.25))],
+)
+def test_a_calibration_survives_the_disk(tmp_path, calibration):
+    calibration.save(tmp_path / "calibration.json")
+    read = Calibration.load(tmp_path / "calibration.json")
+    assert read.to_json() == calibration.to_json()
+    assert math.isnan(read.false_alarm_rate) == math.isnan(calibration.false_alarm_rate)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"threshold": 2, "false_alarm_rate": null}'])
+def test_a_damaged_file_is_refused_by_name(tmp_path, text):
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(BundleError, match=r"calibration\.json"):
+        Calibration.load(tmp_path / "calibration.json")

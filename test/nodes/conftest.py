@@ -1,0 +1,123 @@
+"""The real graph for tests: real nodes in real processes, a small bundle trained here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alt_ros.demonstrations.demonstration import Demonstration
+from alt_ros.demonstrations.store import DemonstrationStore, write_store
+from alt_ros.geometry import arm_action
+from alt_ros.simulation.cup_grasp import MAX_OPENING, CupGraspSimulation
+from alt_ros.simulation.expert import ScriptedExpert
+from alt_ros.simulation.scenarios import scenario
+from alt_ros.types import ActionLayout
+
+pytest.importorskip(
+    "rclpy", reason="ROS NODES NOT TESTED: rclpy is not installed, run 'make test'"
+)
+
+from alt_ros.nodes import graph as ros_graph  # noqa: E402
+
+FRAME_PERIOD = 50_000_000
+DEMONSTRATIONS = 3
+TRAINING_STEPS = 12
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.ros)
+
+
+def demonstrate(simulation: CupGraspSimulation, trial: int) -> Demonstration:
+    """Record the expert in process, one frame every 50 ms."""
+    placement = scenario("training").trial(trial).placement
+    simulation.reset(placement)
+    expert = ScriptedExpert(placement)
+    rows: list[tuple[int, dict, np.ndarray, float, np.ndarray]] = []
+    start = simulation.time
+    while not expert.done:
+        now = simulation.time
+        pose, opening = simulation.pose(), simulation.gripper()
+        target, gripper = expert.command(now, pose, opening)
+        if (now - start) % FRAME_PERIOD == 0:
+            action = arm_action(target[None], np.array([gripper]))
+            rows.append((now, simulation.render(), pose, opening, action))
+        simulation.step(target, gripper)
+    assert simulation.success(), "the expert must succeed"
+    return Demonstration(
+        name=f"demonstration_{trial:02d}",
+        stamps=np.array([row[0] for row in rows]),
+        images={v: np.stack([row[1][v] for row in rows]) for v in simulation.VIEWS},
+        poses=np.array([row[2] for row in rows])[:, None],
+        grippers=np.array([[row[3]] for row in rows]),
+        state=np.zeros((len(rows), 0)),
+        actions=np.array([row[4] for row in rows]),
+        layout=ActionLayout(arms=1),
+        success=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> DemonstrationStore:
+    """Three demonstrations of the cup."""
+    assert MAX_OPENING > 0
+    with CupGraspSimulation((128, 128)) as simulation:
+        demonstrations = [demonstrate(simulation, trial) for trial in range(DEMONSTRATIONS)]
+    return write_store(tmp_path_factory.mktemp("small") / "store", demonstrations)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_store: DemonstrationStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of those demonstrations that recalls them; trained in seconds."""
+    from alt_ros.demo import demo_training
+    from alt_ros.lookup.calibration import Calibration
+    from alt_ros.training.alt_bundle import build_bundle
+    from alt_ros.training.contrastive import train_encoder
+
+    folder = tmp_path_factory.mktemp("trained")
+    spec, config = demo_training(("wrist", "third_person"), seed=0, steps=TRAINING_STEPS)
+    config = replace(config, batch_size=16)
+    result = train_encoder(small_store, spec, config, folder, tensorboard=False)
+    assert result is not None
+    build_bundle(
+        small_store,
+        result.encoder,
+        spec,
+        folder / "bundle",
+        calibration=Calibration(threshold=0.9),
+    )
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def ros_environment() -> dict[str, str]:
+    """A DDS domain of this session's own, on this machine only."""
+    variables = ros_graph.environment(local_domain=1 + os.getpid() % 90)
+    os.environ.update(variables)
+    return variables
+
+
+@pytest.fixture
+def make_graph(
+    ros_environment: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., ros_graph.Graph]]:
+    """Start graphs that end with the test."""
+    graphs: list[ros_graph.Graph] = []
+
+    def make(*, sim: bool = True) -> ros_graph.Graph:
+        config = ros_graph.share() / "config"
+        files = [config / "alt.yaml"] + ([config / "simulation.yaml"] if sim else [])
+        graphs.append(ros_graph.Graph(tmp_path / "logs", ros_environment, files))
+        return graphs[-1]
+
+    yield make
+    for graph in graphs:
+        graph.stop()

@@ -1,0 +1,45 @@
+import pytest
+from bundles import observation
+from policy_conformance import PolicyConformance
+
+from alt_ros.bundle import Bundle
+from alt_ros.lookup.retrieval import RetrievalConfig
+from alt_ros.policies.alt import AltPolicy
+
+
+class TestAltPolicy(PolicyConformance):
+    @pytest.fixture
+    def policy(self, bundle_path):
+        return AltPolicy.load(bundle_path, device="cpu")
+
+    @pytest.fixture
+    def observe(self):
+        return observation
+
+    def test_an_observation_of_a_demonstration_recalls_its_own_frame(self, policy):
+        output = policy.act(observation(7))
+        assert (output.chunk.source.demonstration, output.chunk.source.frame) == (1, 1)
+        assert output.chunk.actions[:, 0].tolist() == [7.0, 8.0, 9.0]
+        assert output.ood.score == pytest.approx(1.0, abs=1e-5)
+        assert not output.ood.flag
+
+    def test_a_bundle_loaded_without_its_encoder_gets_it_here(self, bundle_path, policy):
+        late = AltPolicy(Bundle.load(bundle_path, encoder=False))
+        assert late.act(observation(3)).ood == policy.act(observation(3)).ood
+
+    def test_it_calls_the_same_step_as_the_lookup_node(self, bundle_path, policy):
+        bundle = Bundle.load(bundle_path, device="cpu")
+        step = bundle.lookup()
+        for row in (0, 1, 9, 14):
+            seen = bundle.encoder.embed(observation(row))
+            chunk, decision = step.step(seen.values, seen.view_values, observation(row).stamp)
+            output = policy.act(observation(row))
+            assert output.ood == decision
+            assert output.chunk.source == chunk.source
+
+    def test_other_retrieval_settings_can_be_given(self, bundle_path):
+        bundle = Bundle.load(bundle_path, device="cpu")
+        lookup = bundle.lookup(retrieval=RetrievalConfig(stay_margin=0.0), horizon=2)
+        policy = AltPolicy(bundle, lookup)
+        assert policy.horizon == 2
+        assert len(policy.act(observation(0)).chunk.actions) == 2
