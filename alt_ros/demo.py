@@ -316,7 +316,12 @@ def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> Trial
 
     disturbed = scenario != "ind"
     operator.require("alt/disarm")
-    before = stamp_of(operator.chunks[-1]) if operator.chunks else 0
+    operator.wait_for("the first decision", lambda: operator.flags, timeout=90.0)
+    before = stamp_of(operator.flags[-1])
+    # The bag holds the reset's gap in the stamps: from there on its decisions can be taken again.
+    operator.wait_for(
+        "the recorder", lambda: start_recording(operator, f"{scenario}_{trial:02d}"), timeout=30.0
+    )
     operator.require(
         "sim/reset", scenario=scenario, trial=trial, seed=seed, without_disturbance=disturbed
     )
@@ -324,9 +329,6 @@ def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> Trial
         "the first chunk after the reset",
         lambda: bool(operator.chunks) and stamp_of(operator.chunks[-1]) > before + 1_000_000_000,
         timeout=60.0,
-    )
-    operator.wait_for(
-        "the recorder", lambda: start_recording(operator, f"{scenario}_{trial:02d}"), timeout=30.0
     )
     operator.states.clear()
     operator.flags.clear()

@@ -77,7 +77,7 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
         wanted |= {"sim_bridge": {}, "scripted_expert": {}}
     if policy != NO_POLICY:
         bundle = {"bundle": str(_verified(arguments["bundle"], policy))}
-        wanted |= {node: bundle for node in graph.POLICIES[policy]} | {"executor": {}}
+        wanted |= dict.fromkeys(graph.POLICIES[policy], bundle) | {"executor": {}}
     if arguments["record"]:
         wanted["episode_recorder"] = {"folder": str(Path(arguments["record"]).resolve())}
 

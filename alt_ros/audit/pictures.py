@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.rosbag import read_messages
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.errors import DataError
+from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import observation_of, stamp_of
 from alt_ros.types import Observation
 
@@ -77,7 +79,10 @@ def recalled_beside_live(
 
 
 def read_run(bag: Path) -> tuple[list[Observation], dict[int, Any], dict[int, Any]]:
-    """Return a recorded run's observations, and its chunks and flags by stamp."""
+    """Return a recorded run's observations, and its chunks and flags by stamp.
+
+    What was recorded before the last reset (a gap in the stamps) is left out.
+    """
     observations: list[Observation] = []
     chunks: dict[int, Any] = {}
     flags: dict[int, Any] = {}
@@ -92,7 +97,12 @@ def read_run(bag: Path) -> tuple[list[Observation], dict[int, Any], dict[int, An
             flags[stamp_of(message)] = message
     if not observations:
         raise DataError(f"bag '{bag}' holds no /alt/observation: record the graph while it runs")
-    return observations, chunks, flags
+    starts = [
+        n + 1
+        for n, (a, b) in enumerate(pairwise(observations))
+        if b.stamp - a.stamp > RetrievalConfig.reset_gap
+    ]
+    return observations[starts[-1] if starts else 0 :], chunks, flags
 
 
 def filmstrip(bag: Path, columns: int = 8) -> Image:

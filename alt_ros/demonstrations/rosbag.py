@@ -8,6 +8,7 @@ full disk) is read up to the last whole record.
 from __future__ import annotations
 
 import logging
+import os
 import struct
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,10 +96,10 @@ def _is_cut_off_mcap(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         start = stream.read(len(MCAP_MAGIC))
-        stream.seek(max(path.stat().st_size - len(MCAP_MAGIC), 0))
-        end = stream.read()
-    cut_at_the_start = MCAP_MAGIC.startswith(start) and end == start
-    return cut_at_the_start or (start == MCAP_MAGIC and end != MCAP_MAGIC)
+        if path.stat().st_size <= len(MCAP_MAGIC):
+            return MCAP_MAGIC.startswith(start)
+        stream.seek(-len(MCAP_MAGIC), os.SEEK_END)
+        return start == MCAP_MAGIC != stream.read()
 
 
 def _read_whole(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str, int, Any]]:

@@ -116,16 +116,12 @@ def run(node_type: type[AltNode]) -> int:
     node = None
     try:
         node = node_type()
-        # Python's signal handlers wait while rcl waits in C. This timer bounds it, also when
-        # /clock stands still and no other timer fires.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(SIGNAL_PERIOD, lambda: None, clock=steady)
         executor.add_node(node)
         if node.get_parameter("autostart").value:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 return 1
             node.trigger_activate()
-        executor.spin()
+        _spin_until_signal(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except AltError as error:
@@ -140,6 +136,19 @@ def run(node_type: type[AltNode]) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin_until_signal(node: AltNode, executor: SingleThreadedExecutor) -> None:
+    """Run callbacks until a signal comes; the one that runs then ends first, its bag whole."""
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: signals.append(received))
+    # Python's signal handlers wait while rcl waits in C. A timer on the steady clock bounds that,
+    # also when /clock stands still and no other timer fires.
+    steady = Clock(clock_type=ClockType.STEADY_TIME)
+    node.create_timer(SIGNAL_PERIOD, lambda: None, clock=steady)
+    while not signals:
+        executor.spin_once()
 
 
 def _interrupt(signum: int, frame: Any) -> None:

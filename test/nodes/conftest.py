@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from alt_ros.demonstrations.demonstration import Demonstration
-from alt_ros.demonstrations.store import DemonstrationStore, write_store
+from alt_ros.demonstrations.store import write_store
 from alt_ros.geometry import arm_action
-from alt_ros.simulation.cup_grasp import MAX_OPENING, CupGraspSimulation
+from alt_ros.simulation.cup_grasp import CupGraspSimulation
 from alt_ros.simulation.expert import ScriptedExpert
 from alt_ros.simulation.scenarios import scenario
 from alt_ros.types import ActionLayout
@@ -22,11 +22,11 @@ pytest.importorskip(
     "rclpy", reason="ROS NODES NOT TESTED: rclpy is not installed, run 'make test'"
 )
 
-from alt_ros.nodes import graph as ros_graph  # noqa: E402
+from alt_ros.nodes import graph as ros_graph
 
 FRAME_PERIOD = 50_000_000
 DEMONSTRATIONS = 3
-TRAINING_STEPS = 12
+TRAINING_STEPS = 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,9 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ros)
 
 
-def demonstrate(simulation: CupGraspSimulation, trial: int) -> Demonstration:
+def demonstrate(
+    simulation: CupGraspSimulation, trial: int, name: str = "training", seed: int = 0
+) -> Demonstration:
     """Record the expert in process, one frame every 50 ms."""
-    placement = scenario("training").trial(trial).placement
+    placement = scenario(name).trial(trial, seed).placement
     simulation.reset(placement)
     expert = ScriptedExpert(placement)
     rows: list[tuple[int, dict, np.ndarray, float, np.ndarray]] = []
@@ -66,33 +68,30 @@ def demonstrate(simulation: CupGraspSimulation, trial: int) -> Demonstration:
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory) -> DemonstrationStore:
-    """Three demonstrations of the cup."""
-    assert MAX_OPENING > 0
-    with CupGraspSimulation((128, 128)) as simulation:
-        demonstrations = [demonstrate(simulation, trial) for trial in range(DEMONSTRATIONS)]
-    return write_store(tmp_path_factory.mktemp("small") / "store", demonstrations)
-
-
-@pytest.fixture(scope="session")
-def small_bundle(small_store: DemonstrationStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of those demonstrations that recalls them; trained in seconds."""
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that recalls three cups, calibrated on the same cups put back once more."""
     from alt_ros.demo import demo_training
-    from alt_ros.lookup.calibration import Calibration
     from alt_ros.training.alt_bundle import build_bundle
     from alt_ros.training.contrastive import train_encoder
 
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("small")
+    trials = range(DEMONSTRATIONS)
+    with CupGraspSimulation((128, 128)) as simulation:
+        training = [demonstrate(simulation, trial) for trial in trials]
+        put_back = [demonstrate(simulation, trial, "ind", seed=1000) for trial in trials]
+    store = write_store(folder / "store", training)
+    held_out = write_store(folder / "held_out", put_back)
     spec, config = demo_training(("wrist", "third_person"), seed=0, steps=TRAINING_STEPS)
     config = replace(config, batch_size=16)
-    result = train_encoder(small_store, spec, config, folder, tensorboard=False)
+    result = train_encoder(store, spec, config, folder / "training", tensorboard=False)
     assert result is not None
     build_bundle(
-        small_store,
+        store,
         result.encoder,
         spec,
         folder / "bundle",
-        calibration=Calibration(threshold=0.9),
+        calibration_store=held_out,
+        false_alarm_rate=0.02,
     )
     return folder / "bundle"
 

@@ -10,6 +10,7 @@ import pytest
 from alt_ros.bundle import Bundle
 from alt_ros.demo import run_trial, start_recording
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
+from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import observation_digest, observation_of, stamp_of
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.operator import Operator
@@ -30,7 +31,10 @@ def running(
     folder = tmp_path_factory.mktemp("closed_loop")
     config = ros_graph.share() / "config"
     files = [config / "alt.yaml", config / "simulation.yaml"]
-    with Graph(folder / "logs", ros_environment, files) as graph, Operator(graph.check) as operator:
+    with (
+        Graph(folder / "logs", ros_environment, files) as graph,
+        Operator(graph.check) as operator,
+    ):
         graph.start("sim_bridge")
         for node in NODES:
             bundle = {"bundle": small_bundle} if node in ("encoder", "lookup") else {}
@@ -85,8 +89,13 @@ def test_the_logged_decisions_are_those_that_the_core_takes_again(
     flags, chunks = {}, {}
     for topic, _, message in read_messages(bag, ["/alt/ood", "/alt/action_chunk"]):
         (flags if topic == "/alt/ood" else chunks)[stamp_of(message)] = message
+    embeddings = [m for _, _, m in read_messages(bag, ["/alt/embedding"])]
+    stamps = np.array([stamp_of(m) for m in embeddings])
+    gaps = np.flatnonzero(np.diff(stamps) > RetrievalConfig.reset_gap)
+    assert len(gaps), "the bag must hold the reset, from which on decisions are reproducible"
+    reset = int(gaps[-1]) + 1
     compared = 0
-    for _, _, message in read_messages(bag, ["/alt/embedding"]):
+    for message in embeddings[reset:]:
         values = np.array(message.values, np.float32)
         view_values = np.array(message.view_values, np.float32).reshape(len(message.views), -1)
         chunk, decision = lookup.step(values, view_values, stamp_of(message))
@@ -100,7 +109,7 @@ def test_the_logged_decisions_are_those_that_the_core_takes_again(
             decision.neighbour.frame,
         )
         assert np.array_equal(np.array(logged.actions), chunk.actions.ravel())
-    assert compared > 40
+    assert compared >= 0.95 * len(embeddings[reset:]) > 40
 
 
 @pytest.mark.timeout(120)

@@ -1,0 +1,381 @@
+"""The set-point against its limits, and every transition of the state machine with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from alt_ros.errors import ConfigurationError
+from alt_ros.geometry import pose_distance, rotation_between
+from alt_ros.safety import Inputs, SafetyLimits, SafetyMachine, SetPoint, State
+
+MS = 1_000_000
+LIMITS = SafetyLimits()
+TICK = 0.01
+
+
+def pose(x: float = 0.5, y: float = 0.0, z: float = 0.3, turn=(0.0, 0.0, 0.0)) -> np.ndarray:
+    return np.r_[x, y, z, Rotation.from_rotvec(turn).as_quat()]
+
+
+def random_pose(random: np.random.Generator, spread: float = 0.5) -> np.ndarray:
+    """Return a pose, as often as not outside the workspace."""
+    centre = np.array([0.5, 0.0, 0.3])
+    return np.r_[
+        centre + random.uniform(-spread, spread, 3), Rotation.random(rng=random).as_quat()
+    ]
+
+
+# ---------------------------------------------------------------- set-point
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_no_step_leaves_the_limits_whatever_the_targets_and_the_periods(seed, steady):
+    random = np.random.default_rng(seed)
+    low, high = np.array(LIMITS.workspace_low), np.array(LIMITS.workspace_high)
+    start = np.r_[random.uniform(low, high), 0, 0, 0, 1]
+    set_point = SetPoint(LIMITS, start, 0.05)
+    velocity, turn_rate, last = np.zeros(3), np.zeros(3), set_point.pose
+    gripper, target = 0.05, random_pose(random)
+    for _ in range(200):
+        period = TICK if steady else float(10 ** random.uniform(-4, -1))
+        if random.random() < 0.05:
+            target = random_pose(random)
+        if random.random() < 0.9:
+            command = set_point.follow(target, random.uniform(-0.1, 0.2), period)
+        else:
+            command = set_point.decelerate(period)
+            assert command.gripper == gripper
+        now_velocity = (command.pose[:3] - last[:3]) / period
+        now_rate = rotation_between(last, command.pose) / period
+        assert (command.pose[:3] >= low - 1e-9).all()
+        assert (command.pose[:3] <= high + 1e-9).all()
+        assert np.linalg.norm(now_velocity) <= LIMITS.linear_speed + 1e-6
+        assert np.linalg.norm(now_rate) <= LIMITS.angular_speed + 1e-6
+        change = np.linalg.norm(now_velocity - velocity)
+        assert change <= LIMITS.linear_acceleration * period + 1e-6
+        change = np.linalg.norm(now_rate - turn_rate)
+        assert change <= LIMITS.angular_acceleration * period + 1e-6
+        assert LIMITS.gripper_low <= command.gripper <= LIMITS.gripper_high
+        assert abs(command.gripper - gripper) <= LIMITS.gripper_speed * period + 1e-12
+        velocity, turn_rate, last = now_velocity, now_rate, command.pose
+        gripper = command.gripper
+
+
+@pytest.mark.parametrize("step", [0.01, 0.05, 0.15])
+@pytest.mark.parametrize("period", [0.002, 0.01, 0.05])
+def test_a_step_is_reached_without_overshoot(step, period):
+    set_point = SetPoint(LIMITS, pose(), 0.0)
+    target = pose(0.5 + step, turn=(0.0, 0.0, 4.0 * step))
+    xs, turns = [], []
+    for _ in range(round(2.0 / period)):
+        command = set_point.follow(target, 0.0, period)
+        xs.append(command.pose[0] - 0.5)
+        turns.append(rotation_between(pose(), command.pose)[2])
+    assert max(xs) <= step + 0.001
+    assert xs[-1] == pytest.approx(step, abs=1e-5)
+    assert max(turns) <= 4.0 * step + 0.01
+    assert turns[-1] == pytest.approx(4.0 * step, abs=1e-4)
+
+
+def test_a_target_that_moves_at_modest_speed_is_followed_exactly():
+    set_point = SetPoint(LIMITS, pose(), 0.0)
+
+    def moving(seconds: float) -> np.ndarray:
+        return pose(
+            0.5 + 0.06 * np.sin(2.0 * seconds),
+            0.1 * seconds - 0.1,
+            0.3 + 0.05 * np.cos(seconds),
+            turn=(0.0, 0.0, 0.3 * np.sin(2.0 * seconds)),
+        )
+
+    distances = [
+        pose_distance(set_point.follow(moving(k * TICK), 0.0, TICK).pose, moving(k * TICK))
+        for k in range(300)
+    ]
+    assert np.max(distances[100:], axis=0) == pytest.approx((0, 0), abs=2e-5)
+
+
+def test_a_target_faster_than_the_limit_is_followed_at_the_limit():
+    set_point = SetPoint(LIMITS, pose(0.2), 0.0)
+    xs = [set_point.follow(pose(0.2 + 0.6 * k * TICK), 0.0, TICK).pose[0] for k in range(80)]
+    assert np.diff(xs)[40:] / TICK == pytest.approx(LIMITS.linear_speed)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_target_beyond_a_wall_ends_at_the_wall(axis, side):
+    set_point = SetPoint(LIMITS, pose(), 0.0)
+    target = pose()
+    target[axis] += side * 1.0
+    wall = (LIMITS.workspace_high if side > 0 else LIMITS.workspace_low)[axis]
+    positions = [set_point.follow(target, 0.0, TICK).pose[axis] for _ in range(600)]
+    assert all(side * (wall - position) >= -1e-9 for position in positions)
+    assert positions[-1] == pytest.approx(wall, abs=1e-3)
+
+
+def test_sliding_along_a_wall_does_not_cross_it():
+    # A reversal along y takes all of the acceleration; x must still stop in time.
+    set_point = SetPoint(LIMITS, pose(0.75), 0.0)
+    xs = []
+    for k in range(400):
+        target = pose(2.0, 0.4 if k // 25 % 2 else -0.4)
+        xs.append(set_point.follow(target, 0.0, TICK).pose[0])
+    assert max(xs) <= LIMITS.workspace_high[0] + 1e-9
+    assert max(xs) > LIMITS.workspace_high[0] - 0.005
+
+
+@pytest.mark.parametrize("period", [0.002, 0.01, 0.05])
+def test_braking_takes_no_longer_than_speed_over_acceleration(period):
+    set_point = SetPoint(LIMITS, pose(0.3), 0.0)
+    for k in range(round(0.6 / period)):
+        set_point.follow(pose(0.3 + 0.34 * k * period, turn=(0, 0, 1.4 * k * period)), 0.0, period)
+    speed = np.linalg.norm(set_point.velocity)
+    turn_rate = np.linalg.norm(set_point.turn_rate)
+    assert speed == pytest.approx(0.34, abs=0.02)
+    allowed = max(speed / LIMITS.linear_acceleration, turn_rate / LIMITS.angular_acceleration)
+    steps = 0
+    while not set_point.at_rest:
+        set_point.decelerate(period)
+        steps += 1
+    assert (steps - 1) * period <= allowed
+    resting = set_point.pose
+    np.testing.assert_array_equal(set_point.decelerate(period).pose[:3], resting[:3])
+
+
+def test_the_first_opening_is_within_range():
+    assert SetPoint(LIMITS, pose(), 0.3).gripper == LIMITS.gripper_high
+
+
+# ---------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        field.name
+        for field in dataclasses.fields(SafetyLimits)
+        if not field.name.startswith(("workspace", "gripper_low", "gripper_high"))
+    ],
+)
+def test_a_limit_that_does_not_limit_is_refused(name, value):
+    with pytest.raises(ConfigurationError, match=name):
+        SafetyLimits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"workspace_low": (0.9, -0.45, 0.0)},
+        {"workspace_low": (float("nan"), -0.45, 0.0)},
+        {"workspace_high": (0.85, 0.45)},
+        {"gripper_low": 0.1},
+        {"gripper_high": float("nan")},
+    ],
+)
+def test_a_range_that_is_empty_is_refused(fields):
+    with pytest.raises(ConfigurationError):
+        SafetyLimits(**fields)
+
+
+# ---------------------------------------------------------------- state machine
+
+GOOD = Inputs(
+    pose=pose(),
+    gripper=0.05,
+    pose_age=5 * MS,
+    chunk_age=20 * MS,
+    out_of_distribution=False,
+    target_pose=pose(0.52),
+    target_gripper=0.05,
+    command=None,
+)
+
+
+def inputs(**changes) -> Inputs:
+    return dataclasses.replace(GOOD, **changes)
+
+
+def machine(state: State = State.RUNNING, **fields) -> SafetyMachine:
+    made = SafetyMachine(LIMITS, **fields)
+    if state in (State.ARMED, State.RUNNING):
+        assert made.arm(GOOD) == []
+    if state is State.RUNNING:
+        assert made.update(GOOD) is State.RUNNING
+    assert made.state is state
+    return made
+
+
+REFUSALS = {
+    "no pose of the arm has come": {"pose": None, "pose_age": None},
+    "pose of the arm is older than 200 ms": {"pose_age": 201 * MS},
+    "no action chunk has come": {"chunk_age": None},
+    "no action chunk for 500 ms": {"chunk_age": 501 * MS},
+    "scene is out of distribution": {"out_of_distribution": True},
+    "arm is outside the workspace": {"pose": pose(0.1)},
+    "no gripper opening has come": {"gripper": None},
+}
+
+
+@pytest.mark.parametrize(("reason", "changes"), REFUSALS.items())
+def test_arming_is_refused_with_the_reason(reason, changes):
+    refused = machine(State.IDLE)
+    (got,) = refused.arm(inputs(**changes))
+    assert got.startswith(reason)
+    assert refused.state is State.IDLE
+    assert refused.arm(GOOD) == []
+
+
+def test_every_reason_for_a_refusal_is_given_at_once():
+    refused = machine(State.IDLE)
+    everything = {key: value for changes in REFUSALS.values() for key, value in changes.items()}
+    everything |= {"pose": pose(0.1), "pose_age": 201 * MS}
+    assert len(refused.arm(inputs(**everything))) == 5
+
+
+def test_a_refused_arm_leaves_the_machine_stopped():
+    stopped = machine()
+    stopped.stop()
+    for changes in REFUSALS.values():
+        assert stopped.arm(inputs(**changes))
+        assert (stopped.state, stopped.reason) == (State.STOPPED, "stopped by the operator")
+
+
+def test_nothing_but_arming_leaves_idle_stopped_and_fault():
+    for leave in ("idle", "stopped", "fault"):
+        resting = machine()
+        if leave == "idle":
+            resting.disarm("deactivated")
+        elif leave == "stopped":
+            resting.stop()
+        else:
+            resting.update(inputs(pose_age=201 * MS))
+        assert resting.state is State(leave)
+        assert resting.update(GOOD) is State(leave)
+        assert resting.arm(GOOD) == []
+        assert resting.state is State.ARMED
+
+
+@pytest.mark.parametrize("state", [State.ARMED, State.RUNNING])
+def test_arming_twice_changes_nothing(state):
+    armed = machine(state)
+    assert armed.arm(inputs(out_of_distribution=True)) == []
+    assert armed.state is state
+
+
+def test_an_armed_machine_waits_for_a_target():
+    armed = machine(State.ARMED)
+    assert armed.update(inputs(target_pose=None)) is State.ARMED
+    assert armed.update(inputs(chunk_age=501 * MS)) is State.ARMED
+    assert armed.update(GOOD) is State.RUNNING
+
+
+@pytest.mark.parametrize("age", [200 * MS, -200 * MS])
+def test_a_pose_at_the_timeout_is_still_good(age):
+    assert machine().update(inputs(pose_age=age)) is State.RUNNING
+
+
+@pytest.mark.parametrize("age", [200 * MS + 1, -200 * MS - 1, -(10**15)])
+@pytest.mark.parametrize("state", [State.ARMED, State.RUNNING])
+def test_a_pose_that_stays_away_or_a_clock_that_jumps_is_a_fault(state, age):
+    watched = machine(state)
+    assert watched.update(inputs(pose_age=age)) is State.FAULT
+    assert watched.reason == "pose of the arm is older than 200 ms"
+
+
+@pytest.mark.parametrize("age", [500 * MS + 1, -500 * MS - 1])
+def test_chunks_that_stay_away_hold_until_they_come_again(age):
+    watched = machine()
+    assert watched.update(inputs(chunk_age=500 * MS)) is State.RUNNING
+    assert watched.update(inputs(chunk_age=age)) is State.HOLDING
+    assert watched.reason == "no action chunk for 500 ms"
+    assert watched.update(inputs(chunk_age=0, target_pose=None)) is State.HOLDING
+    assert watched.update(GOOD) is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    "measured", [pose(0.5 + 0.081), pose(0.5, -0.081), pose(turn=(0.0, 0.51, 0.0))]
+)
+def test_an_arm_that_does_not_follow_is_a_fault(measured):
+    watched = machine()
+    assert watched.update(inputs(command=pose(), pose=pose(0.579))) is State.RUNNING
+    assert watched.update(inputs(command=pose(), pose=measured)) is State.FAULT
+    assert "does not follow its command" in watched.reason
+
+
+STRANGE = {
+    "target is more than 0.15 m away": {"target_pose": pose(0.66)},
+    "target is outside the workspace": {"target_pose": pose(z=-0.01)},
+    "target is not finite": {"target_pose": np.full(7, np.nan)},
+    "target gripper opening is out of range": {"target_gripper": 0.2},
+    "arm is outside the workspace": {"pose": pose(0.149), "target_pose": pose(0.2)},
+}
+
+
+@pytest.mark.parametrize(("reason", "changes"), STRANGE.items())
+def test_a_strange_target_is_held_and_a_good_one_ends_the_hold(reason, changes):
+    watched = machine()
+    assert watched.update(inputs(**changes)) is State.HOLDING
+    assert watched.reason.startswith(reason)
+    assert watched.update(GOOD) is State.RUNNING
+
+
+@pytest.mark.parametrize("changes", STRANGE.values())
+def test_a_strange_target_does_not_start_an_armed_machine(changes):
+    assert machine(State.ARMED).update(inputs(**changes)) is State.ARMED
+
+
+def test_a_not_finite_opening_is_held():
+    assert machine().update(inputs(target_gripper=float("nan"))) is State.HOLDING
+
+
+def test_the_distance_of_a_target_is_measured_from_the_last_command():
+    near = inputs(pose=pose(0.5), command=pose(0.56), target_pose=pose(0.70))
+    assert machine().update(near) is State.RUNNING
+
+
+@pytest.mark.parametrize("state", [State.ARMED, State.RUNNING])
+def test_a_strange_scene_is_latched_until_the_operator_arms(state):
+    watched = machine(state)
+    assert watched.update(inputs(out_of_distribution=True)) is State.HOLDING
+    assert watched.reason == "scene is out of distribution"
+    for _ in range(3):
+        assert watched.update(GOOD) is State.HOLDING
+    assert watched.arm(inputs(out_of_distribution=True)) == ["scene is out of distribution"]
+    assert watched.update(GOOD) is State.HOLDING
+    assert watched.arm(GOOD) == []
+    assert watched.update(GOOD) is State.RUNNING
+
+
+def test_a_strange_scene_is_latched_from_any_hold():
+    watched = machine()
+    assert watched.update(inputs(chunk_age=501 * MS)) is State.HOLDING
+    assert watched.update(inputs(out_of_distribution=True)) is State.HOLDING
+    assert watched.update(GOOD) is State.HOLDING
+
+
+def test_a_strange_scene_is_resumed_from_only_where_that_was_asked_for():
+    watched = machine(resume_after_ood=True)
+    assert watched.update(inputs(out_of_distribution=True)) is State.HOLDING
+    assert watched.update(GOOD) is State.RUNNING
+
+
+def test_a_fault_goes_before_a_strange_scene():
+    watched = machine()
+    assert watched.update(inputs(out_of_distribution=True, pose_age=10**9)) is State.FAULT
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_stop_works_from_every_state(state):
+    stopped = SafetyMachine(LIMITS)
+    stopped.state = state
+    stopped.stop("emergency")
+    assert (stopped.state, stopped.reason) == (State.STOPPED, "emergency")
+    assert stopped.update(GOOD) is State.STOPPED
