@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from alt_ros.msg import ActionChunk, Embedding, ExecutorState, Observation, OodFlag
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
@@ -23,7 +24,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
 from alt_ros.messages import observation_of
-from alt_ros.msg import ActionChunk, Embedding, ExecutorState, Observation, OodFlag
 from alt_ros.nodes import graph as ros_graph
 from alt_ros.nodes.conversions import to_image, to_pose_stamped, to_time
 from alt_ros.nodes.graph import Graph
@@ -346,8 +346,9 @@ def test_a_bad_parameter_ends_the_node_with_one_line(
 def test_a_full_disk_ends_the_recording_and_keeps_what_came_before(
     robot: Robot, make_graph: Callable[..., Graph], tmp_path: Path
 ) -> None:
-    from alt_ros.demonstrations.rosbag import read_messages
     from alt_ros.srv import StartRecording, StopRecording
+
+    from alt_ros.demonstrations.rosbag import read_messages
 
     disk = tmp_path / "disk"
     disk.mkdir()
