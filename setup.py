@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-version = re.search(r'__version__ = "(.+)"', (here / "alt_ros" / "__init__.py").read_text()).group(1)
+source = (here / "alt_ros" / "__init__.py").read_text(encoding="utf-8")
+version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 setup(
     name="alt_ros",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 OOD_SCENARIOS = ("covered_camera", "unrelated_image", "changed_cup")
 CALIBRATION_SEED = 1000
-RECORDING_SPEED = 3.0
+RECORDING_SPEED = 4.0
 EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
@@ -326,8 +326,8 @@ def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> Trial
         "sim/reset", scenario=scenario, trial=trial, seed=seed, without_disturbance=disturbed
     )
     operator.wait_for(
-        "the first chunk after the reset",
-        lambda: bool(operator.chunks) and stamp_of(operator.chunks[-1]) > before + 1_000_000_000,
+        "the first decision after the reset",
+        lambda: stamp_of(operator.flags[-1]) > before + 1_000_000_000,
         timeout=60.0,
     )
     operator.states.clear()

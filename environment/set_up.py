@@ -122,7 +122,12 @@ def run(title, command, log, environment=None):
     teller.start()
     with log.open("w") as stream:
         code = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False, cwd=ROOT
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+            cwd=ROOT,
         ).returncode
     ended.set()
     if code:
@@ -197,8 +202,8 @@ def main():
         stamp.unlink(missing_ok=True)
         make = [sys.executable, "-m", "venv", "--clear", str(venv)]
         run("      python -m venv", make, logs / "venv.log")
-        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar"]
-        pip += ["off", "--disable-pip-version-check"]
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input"]
+        pip += ["--progress-bar", "off", "--disable-pip-version-check"]
         for file in requirements:
             pip += ["-r", str(file)]
         run("[3/4] wheels: ROS 2, torch, mujoco, ... (a minute or two)", pip, logs / "pip.log")

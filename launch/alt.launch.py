@@ -94,7 +94,7 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
                 executable=node,
                 name=node,
                 parameters=[*map(str, files), {"autostart": True, **parameters}],
-                ros_arguments=["--log-level", f"{node}:={arguments['log_level']}"],
+                ros_arguments=["--log-level", arguments["log_level"]],
                 output="screen",
                 on_exit=partial(bring_down, node),
             )

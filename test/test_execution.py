@@ -200,6 +200,23 @@ def test_arming_while_the_arm_still_moves_does_not_jerk_it(strange):
     assert bench.sent[-1][0] == bench.now
 
 
+def test_an_arm_that_still_moves_is_braked_when_it_is_armed_without_a_target():
+    def two_rows(bench: Bench) -> ActionChunk:
+        whole = drift(0.3)(bench)
+        return ActionChunk(whole.stamp, PERIOD, whole.actions[:2], whole.layout)
+
+    bench = Bench(two_rows).running()
+    bench.policy = None
+    bench.executor.observe_ood(ood(True))
+    bench.ticks(6)
+    bench.executor.observe_ood(ood(False))
+    assert bench.executor.arm(bench.now) == []
+    braking = bench.tick()
+    assert bench.executor.state is State.ARMED
+    assert braking is not None
+    assert speed_between(bench.sent[-2][1], braking) > 0.05
+
+
 def test_arming_while_running_does_not_touch_the_set_point():
     bench = Bench(drift(0.3)).running()
     bench.measured = shifted(bench.measured, y=-0.02)

@@ -62,6 +62,7 @@ def test_between_actions_the_pose_is_interpolated_and_the_gripper_holds():
     assert metres < 1e-9
     assert radians < 1e-9
     assert target.gripper == 0.01
+    assert following.target(T0 + PERIOD - 1, HOME).gripper == 0.01
     assert following.target(T0 + PERIOD, HOME).gripper == 0.05
 
 

@@ -147,6 +147,14 @@ def test_a_partner_at_the_allowed_skew_is_taken(skew):
     assert [m.skew for m in feed(synchronizer, messages)] == [20 * MS]
 
 
+def test_a_burst_of_frames_is_paired_alike_whenever_the_primary_frame_comes():
+    burst = [("third_person", START + shift * MS, shift) for shift in (-18, -9, -1, 4)]
+    for place in range(1, 5):
+        synchronizer = cameras_only(max_skew=20 * MS)
+        (match,) = feed(synchronizer, [*burst[:place], ("wrist", START, 0), *burst[place:]])
+        assert match.frames["third_person"] == -18
+
+
 def test_a_partner_is_used_once():
     synchronizer = cameras_only(max_skew=20 * MS)
     messages = [("third_person", START, 0), ("wrist", START, 0), ("wrist", START + 5 * MS, 1)]
@@ -158,7 +166,7 @@ def streams(draw):
     """Return the streams' messages, per-stream order kept, in two different interleavings."""
     seed = draw(st.integers(0, 2**32 - 1))
     loss = draw(st.sampled_from([0.0, 0.1, 0.4]))
-    jitter = draw(st.sampled_from([1, 5 * MS, 24 * MS]))
+    jitter = draw(st.sampled_from([1, 5 * MS, 24 * MS, 45 * MS]))  # the last: bursts
     random = np.random.default_rng(seed)
     per_stream = []
     for view in VIEWS:
@@ -173,10 +181,13 @@ def streams(draw):
 
 
 def interleaved(per_stream, random) -> list:
+    """Return all messages, some streams far ahead of others."""
     left = [list(messages) for messages in per_stream]
+    speeds = [random.choice([1, 10, 1000]) for _ in per_stream]
     order = []
     while any(left):
-        stream = random.choice([n for n, messages in enumerate(left) if messages])
+        alive = [n for n, messages in enumerate(left) if messages]
+        (stream,) = random.choices(alive, [speeds[n] for n in alive])
         order.append(left[stream].pop(0))
     return order
 

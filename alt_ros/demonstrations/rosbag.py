@@ -136,10 +136,7 @@ def _read_cut_off(
             for record in StreamReader(stream).records:
                 if isinstance(record, Schema):
                     schemas[record.id] = record
-                    types = get_types_from_msg(record.data.decode(), record.name)
-                    store.register(
-                        {name: spec for name, spec in types.items() if name not in store.fielddefs}
-                    )
+                    store.register(get_types_from_msg(record.data.decode(), record.name))
                 elif isinstance(record, Channel):
                     channels[record.id] = record
                 elif isinstance(record, Message):

@@ -5,7 +5,8 @@ Gentle Introduction to Conformal Prediction", arXiv 2107.07511, section 1): of n
 similarities, gamma is the k-th smallest with k = floor(rate * (n + 1)). A new frame exchangeable
 with them then falls below gamma with a probability of at most the rate. Frames of one
 demonstration resemble each other, so the effective n is between the number of demonstrations and
-that of frames: ``Calibration`` states both.
+that of frames: ``Calibration`` states both. Strange frames of an ordinary episode come together
+too; the monitor's ``raise_after`` asks for several in a row.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def calibrate_held_out(
     embeddings: NDArray[np.float32],
     view_embeddings: NDArray[np.float32],
     demonstrations: int,
-    false_alarm_rate: float,
+    false_alarm_rate: float | None,
 ) -> Calibration:
     """Return gamma from demonstrations that neither the table nor the encoder has seen.
 
@@ -145,7 +146,8 @@ def calibrate_held_out(
         embeddings: (n, D) float32 of the held-out frames.
         view_embeddings: (n, V, F) float32 of the same frames.
         demonstrations: Demonstrations that they come from.
-        false_alarm_rate: Share of ordinary frames that may be flagged.
+        false_alarm_rate: Share of ordinary frames that may be flagged; None takes the lowest
+            that so many frames can vouch for, 1 / (n + 1), which is their least similarity.
 
     Raises:
         ConfigurationError: The rate is too low for so few frames.
@@ -155,11 +157,15 @@ def calibrate_held_out(
     return _calibration(similarities, views, demonstrations, false_alarm_rate, HELD_OUT)
 
 
-def calibrate_leave_one_out(table: Table, false_alarm_rate: float) -> Calibration:
+def calibrate_leave_one_out(table: Table, false_alarm_rate: float | None) -> Calibration:
     """Return gamma from each demonstration's nearest frames in all the others.
 
     For a table without further recordings. Where the demonstrations are far from each other this
     is pessimistic about what is familiar: gamma comes out low and strange scenes may pass.
+
+    Args:
+        table: The table.
+        false_alarm_rate: As for ``calibrate_held_out``.
 
     Raises:
         ConfigurationError: There is one demonstration only, or the rate is too low.
@@ -219,9 +225,11 @@ def _calibration(
     similarities: NDArray[np.float64],
     views: NDArray[np.float64],
     demonstrations: int,
-    false_alarm_rate: float,
+    false_alarm_rate: float | None,
     how: str,
 ) -> Calibration:
+    if false_alarm_rate is None:
+        false_alarm_rate = 1.0 / (len(similarities) + 1)
     per_view: Sequence[float] = [
         conformal_threshold(views[:, view], false_alarm_rate) for view in range(views.shape[1])
     ]

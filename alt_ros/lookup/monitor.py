@@ -27,7 +27,7 @@ class MonitorConfig:
     """
 
     threshold: float = 0.75
-    raise_after: int = 2
+    raise_after: int = 3
     clear_after: int = 10
     view_thresholds: tuple[float, ...] = ()
 

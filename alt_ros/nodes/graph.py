@@ -109,7 +109,7 @@ class Graph:
         for file in self._config:
             command += ["--params-file", str(file)]
         for name, value in (parameters or {}).items():
-            command += ["-p", f"{name}:={_yaml(value)}"]
+            command += ["-p", f"{node}:{name}:={_yaml(value)}"]  # a bare name loses to a file
         with self._log(node).open("ab") as log:
             self._processes[node] = subprocess.Popen(
                 command,

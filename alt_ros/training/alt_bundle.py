@@ -82,7 +82,7 @@ def build_bundle(
     *,
     calibration_store: DemonstrationStore | None = None,
     calibration: Calibration | None = None,
-    false_alarm_rate: float = 0.01,
+    false_alarm_rate: float | None = None,
     index: str = "hnsw",
     horizon: int = PAPER_HORIZON,
     retrieval: RetrievalConfig | None = None,
@@ -101,7 +101,8 @@ def build_bundle(
         calibration_store: Demonstrations that neither table nor training has seen; without them
             the threshold is calibrated by leaving one demonstration out.
         calibration: A threshold that is given instead.
-        false_alarm_rate: Share of ordinary frames that may fall below the threshold.
+        false_alarm_rate: Share of ordinary frames that may fall below the threshold; None takes
+            the lowest that the frames can vouch for.
         index: Kind of index, see ``lookup.index.INDEX_KINDS``.
         horizon: Prediction horizon Tp, actions.
         retrieval: How a frame is chosen.

@@ -141,7 +141,7 @@ def messages(
             target = pose_stamped(stamp, pose_at(stamp, 0.02))
             add(TOPICS.target_pose, "geometry_msgs/msg/PoseStamped", stamp, target)
             opening = TYPES["std_msgs/msg/Float64"](data=commanded_opening(stamp))
-            add(TOPICS.target_gripper, "std_msgs/msg/Float64", stamp - 2 * MS, opening)
+            add(TOPICS.target_gripper, "std_msgs/msg/Float64", stamp + MS, opening)
     return sorted(made, key=lambda message: message[2])
 
 

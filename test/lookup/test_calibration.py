@@ -55,6 +55,15 @@ def test_held_out_frames_are_measured_by_their_nearest_table_frame():
     assert calibration.how == "held_out"
 
 
+def test_without_a_rate_gamma_is_the_least_similarity_and_the_rate_is_stated():
+    held = table()
+    rng = np.random.default_rng(5)
+    seen = unit(held.embeddings + 0.2 * rng.normal(size=held.embeddings.shape))
+    calibration = calibrate_held_out(held, seen, held.view_embeddings, 3, None)
+    assert calibration.threshold == pytest.approx((seen @ held.embeddings.T).max(axis=1).min())
+    assert calibration.false_alarm_rate == 1 / 16
+
+
 def test_leaving_one_out_never_compares_a_demonstration_with_itself():
     circle = unit(np.array([[1, 0], [1, 0.01], [0, 1], [0.01, 1.0]]))
     held = table((2, 2), embeddings=circle)

@@ -301,7 +301,9 @@ def test_damaged_chunks_never_move_the_arm(
     graph = make_graph(sim=False)
     graph.start("executor")
     publisher = robot.publishers["chunk"]
+    assert robot.listen(20.0, lambda: robot.heard["alt/state"])
     assert robot.listen(20.0, publisher.get_subscription_count)
+    robot.listen(0.5)  # the other side has found us too
     for actions in ([0.0] * 7, [float("nan")] * 10, []):
         message = ActionChunk(arms=1, actions=array.array("d", actions))
         message.header.stamp = to_time(time.time_ns())
