@@ -39,7 +39,7 @@ def _write(path: Path | None, values: object) -> None:
 def demo(
     folder: Path = Path("build/demo"),
     demonstrations: int = 31,
-    calibration: int = 6,
+    calibration: int = 12,
     trials: int = 10,
     ood_trials: int = 6,
     seed: int = 0,
@@ -340,7 +340,7 @@ def index(
     kind: Literal["hnsw", "exact"] = "hnsw",
     horizon: int = 30,
     calibration_store: Path | None = None,
-    false_alarm_rate: float = 0.01,
+    false_alarm_rate: float | None = None,
     threshold: float | None = None,
     device: str = "auto",
 ) -> None:
@@ -354,7 +354,8 @@ def index(
         horizon: Prediction horizon Tp, actions of a chunk.
         calibration_store: Demonstrations that were held out; without them the threshold is
             calibrated by leaving one demonstration out.
-        false_alarm_rate: Share of ordinary frames that may fall below the threshold.
+        false_alarm_rate: Share of ordinary frames that may fall below the threshold; by default
+            the lowest that the calibration frames can vouch for.
         threshold: Gamma, given instead of calibrated.
         device: auto, cpu or cuda.
     """

@@ -53,7 +53,7 @@ class DemoOptions:
 
     folder: Path = Path("build/demo")
     demonstrations: int = 31
-    calibration: int = 6
+    calibration: int = 12
     trials: int = 10
     ood_trials: int = 6
     seed: int = 0
@@ -191,7 +191,7 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
 
 
 def demo_training(
-    views: tuple[str, ...], seed: int, steps: int = 40
+    views: tuple[str, ...], seed: int, steps: int = 80
 ) -> tuple[EncoderSpec, TrainingConfig]:
     """Return the encoder and the training that fit the demo's scene and a minute of two cores.
 
@@ -203,7 +203,7 @@ def demo_training(
     from alt_ros.encoders.spec import EncoderSpec
     from alt_ros.training.configuration import TrainingConfig
 
-    spec = EncoderSpec(views=views, height=64, width=64)
+    spec = EncoderSpec(views=views, height=48, width=48)
     config = TrainingConfig(
         steps=steps,
         batch_size=62,
@@ -404,15 +404,14 @@ def _commands_after_hold(operator: Operator) -> tuple[int, int]:
         limits.angular_speed / limits.angular_acceleration,
     )
     commands = [command for _, command in operator.commands]
-    after = [n for n, c in enumerate(commands) if stamp_of(c) >= since]
+    stamps = np.array([stamp_of(c) for c in commands]) / 1e9
+    positions = np.array([pose_of(c.pose)[:3] for c in commands]).reshape(-1, 3)
+    speeds = np.linalg.norm(np.diff(positions, axis=0), axis=1) / np.maximum(np.diff(stamps), 1e-9)
     decelerating = other = 0
-    for n in after:
-        steps = [
-            float(np.linalg.norm(pose_of(b.pose)[:3] - pose_of(a.pose)[:3]))
-            for a, b in zip(commands[n - 2 : n], commands[n - 1 : n + 1], strict=True)
-        ]
-        late = (stamp_of(commands[n]) - since) / 1e9 > longest + 0.02
-        if late or (len(steps) == 2 and steps[1] > steps[0] + 1e-4):
+    for n in np.flatnonzero(stamps >= since / 1e9):
+        late = stamps[n] - since / 1e9 > longest + 0.02
+        faster = n >= 2 and speeds[n - 1] > speeds[n - 2] + 1e-3
+        if late or faster:
             other += 1
         else:
             decelerating += 1

@@ -69,6 +69,8 @@ class Lookup:
         Raises:
             DataError: The embedding or the view embeddings are of the wrong shape.
         """
+        if self.retrieval.begins_episode(stamp):
+            self.reset()
         recall = self.retrieval.recall(
             embedding,
             stamp,

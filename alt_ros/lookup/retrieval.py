@@ -4,8 +4,9 @@ The nearest frame alone makes a robot jump between demonstrations that look alik
 paper does for multimodal data (He et al. 2026, arXiv 2505.05787), the choice is made among the
 best frames of *distinct* demonstrations; afterwards the demonstration is kept for as long as it
 explains what is seen about as well as the best one does. Its frames are walked at the pace they
-were recorded at, as far as the images agree: where nothing moves (before the start, while the
-gripper closes) all frames look the same, and the nearest one alone would stand still for ever.
+were recorded at, unless the images clearly contradict: a robot that goes to the nearest frame at
+each observation stands still for ever where an earlier frame looks a little more like the scene
+than the present one, because nothing moves there or because the cup stands a little farther off.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class RetrievalConfig:
             chosen; only with two distinct demonstrations or more.
         stay_margin: Similarity that the present demonstration may be worse than the nearest frame
             and still be kept; 0 takes the nearest frame anew every time.
-        frame_cost: Similarity that a frame of the present demonstration must be better by for
-            each frame that it is off the expected one, at most ``stay_margin`` altogether; 0
-            takes the demonstration's nearest frame.
+        frame_margin: Similarity that the frame due by now may be worse than the present
+            demonstration's nearest one and still be followed; beyond it the robot is somewhere
+            else, and the nearest frame is gone to. 0 always goes to the nearest.
         reset_gap: A stamp this much after the last one begins a new episode, ns.
         seed: Seed of the choice.
     """
@@ -46,7 +47,7 @@ class RetrievalConfig:
     distinct_demonstrations: int = 1
     choice_margin: float = 0.02
     stay_margin: float = 0.05
-    frame_cost: float = 0.005
+    frame_margin: float = 0.05
     reset_gap: int = 2 * NANOSECONDS
     seed: int = 0
 
@@ -56,7 +57,7 @@ class RetrievalConfig:
                 "retrieval: neighbours and distinct_demonstrations must be at least 1, "
                 f"got {self.neighbours} and {self.distinct_demonstrations}"
             )
-        for name in ("choice_margin", "stay_margin", "frame_cost"):
+        for name in ("choice_margin", "stay_margin", "frame_margin"):
             if not 0.0 <= getattr(self, name) <= 2.0:
                 raise ConfigurationError(
                     f"retrieval: {name} must be 0 to 2, got {getattr(self, name)}"
@@ -131,6 +132,10 @@ class Retrieval:
         self._current = None
         self._stamp = None
 
+    def begins_episode(self, stamp: int) -> bool:
+        """Return whether a stamp, ns, goes back or leaves a gap to the last one."""
+        return self._stamp is not None and not 0 <= stamp - self._stamp <= self.config.reset_gap
+
     def recall(
         self,
         embedding: NDArray[np.float32],
@@ -151,7 +156,7 @@ class Retrieval:
         Raises:
             DataError: The embedding is not of the index's dimension.
         """
-        if self._stamp is not None and not 0 <= stamp - self._stamp <= self.config.reset_gap:
+        if self.begins_episode(stamp):
             self.reset()
         similarities, rows = self.index.query(embedding, self.config.neighbours)
         nearest = self._neighbour(int(rows[0]), float(similarities[0]))
@@ -176,23 +181,21 @@ class Retrieval:
     def _stay(
         self, embedding: NDArray[np.float32], best: float, elapsed: float, familiar: bool
     ) -> Neighbour | None:
-        """Return the frame of the present demonstration to follow, if the demonstration will do."""
+        """Return the frame of the present demonstration to follow, None if it will not do."""
         config = self.config
         if self._current is None or config.stay_margin <= 0.0:
             return None
         rows = self.table.rows(self._current.demonstration)
         similarities = (self.table.embeddings[rows] @ embedding).astype(np.float64)
         self._expected = min(self._expected + elapsed, len(similarities) - 1.0)
-        if not familiar:
-            frame = round(self._expected)
-        elif similarities.max() >= best - config.stay_margin:
-            off = np.abs(np.arange(len(similarities)) - self._expected)
-            cost = np.minimum(config.frame_cost * off, config.stay_margin)
-            frame = int((similarities - cost).argmax())
-            if abs(frame - self._expected) >= 1.0:
-                self._expected = float(frame)
-        else:
-            return None
+        frame = round(self._expected)
+        if familiar:
+            nearest = int(similarities.argmax())
+            if similarities[nearest] < best - config.stay_margin:
+                return None
+            if similarities[frame] < similarities[nearest] - config.frame_margin:
+                frame = nearest
+                self._expected = float(nearest)
         return Neighbour(self._current.demonstration, frame, float(similarities[frame]))
 
     def _choose(

@@ -44,6 +44,17 @@ def test_a_strange_embedding_raises_the_flag_and_names_the_view():
     assert not step.step(held.embeddings[0], held.view_embeddings[0], 0)[1].flag
 
 
+def test_a_gap_in_the_stamps_takes_the_flag_down_because_a_new_episode_begins():
+    held = table()
+    views = held.view_embeddings[0]
+    monitor = MonitorConfig(threshold=0.9, raise_after=1, clear_after=10)
+    index = ExactIndex.build(held.embeddings)
+    step = Lookup(held, index, VIEWS, 4, monitor=monitor)
+    assert step.step(unit(-held.embeddings[0]), views, 0)[1].flag
+    assert step.step(held.embeddings[0], views, STEP)[1].flag
+    assert not step.step(held.embeddings[0], views, 100 * STEP)[1].flag
+
+
 def test_both_indexes_lead_to_the_same_steps():
     held = table((40, 40, 40), seed=2)
     rng = np.random.default_rng(1)
