@@ -35,6 +35,14 @@ EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
 PREDICTION_HORIZON = 30
+RECORDED_TOPICS = (
+    "/wrist/image_raw",
+    "/third_person/image_raw",
+    "/eef_pose",
+    "/gripper_state",
+    "/target_pose",
+    "/target_gripper",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,8 @@ def record_stage(
         progress(0, len(missing))
         graph.start("sim_bridge", {"speed": RECORDING_SPEED})
         graph.start("scripted_expert")
-        graph.start("episode_recorder", {"folder": folder})
+        # Without the commands, frames would be left out as not yet commanded.
+        graph.start("episode_recorder", {"folder": folder, "required_topics": RECORDED_TOPICS})
         for done, (bag, scenario, trial, seed) in enumerate(missing):
             record_demonstration(operator, bag.relative_to(folder), scenario, trial, seed)
             progress(done + 1, len(missing))

@@ -52,7 +52,7 @@ def write_small_bundle(path: Path, **changes: object) -> Path:
         "table": held,
         "index": index,
         "index_report": report,
-        "calibration": Calibration(0.75, 0.01, 400, 6, "held_out", (0.5, 0.6)),
+        "calibration": Calibration(0.75, 0.01, 400, 6, "held_out", 0.05, (0.5, 0.6)),
         "retrieval": RetrievalConfig(neighbours=4),
         "monitor": MonitorConfig(raise_after=3, clear_after=4),
         "horizon": 4,

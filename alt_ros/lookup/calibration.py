@@ -5,20 +5,25 @@ Gentle Introduction to Conformal Prediction", arXiv 2107.07511, section 1): of n
 similarities, gamma is the k-th smallest with k = floor(rate * (n + 1)). A new frame exchangeable
 with them then falls below gamma with a probability of at most the rate. Frames of one
 demonstration resemble each other, so the effective n is between the number of demonstrations and
-that of frames: ``Calibration`` states both. Strange frames of an ordinary episode come together
-too; the monitor's ``raise_after`` asks for several in a row.
+that of frames: ``Calibration`` states both.
+
+What a person at the robot minds are false alarms per episode, and those few held-out episodes
+cannot count. ``episode_bound`` therefore predicts the least similarity of the next episode from
+those of the episodes at hand: ln(1 - similarity) taken as normal, the one-sided prediction bound
+for one further value (Hahn and Meeker 1991, "Statistical Intervals", section 4.8).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from alt_ros.errors import BundleError, ConfigurationError, DataError
 from alt_ros.lookup.table import Table
@@ -26,6 +31,7 @@ from alt_ros.lookup.table import Table
 HELD_OUT = "held_out"
 LEAVE_ONE_OUT = "leave_one_demonstration_out"
 GIVEN = "given"
+_RATES = ("false_alarm_rate", "episode_rate")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Calibration:
         frames: Similarities that it was computed from.
         demonstrations: Demonstrations that those frames came from.
         how: "held_out", "leave_one_demonstration_out" or "given".
+        episode_rate: Share of ordinary episodes of which a frame may fall below the threshold; NaN
+            where the threshold is the frames' quantile alone.
         view_thresholds: The same quantile of each view's own similarity; may be empty.
     """
 
@@ -46,6 +54,7 @@ class Calibration:
     frames: int = 0
     demonstrations: int = 0
     how: str = GIVEN
+    episode_rate: float = float("nan")
     view_thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,12 +71,8 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; a rate that is not known is null."""
-        rate = None if np.isnan(self.false_alarm_rate) else self.false_alarm_rate
-        return {
-            **asdict(self),
-            "false_alarm_rate": rate,
-            "view_thresholds": list(self.view_thresholds),
-        }
+        values = {**asdict(self), "view_thresholds": list(self.view_thresholds)}
+        return values | {name: None for name in _RATES if np.isnan(values[name])}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
@@ -78,8 +83,8 @@ class Calibration:
         """
         try:
             fields: dict[str, Any] = dict(values)
-            if fields["false_alarm_rate"] is None:
-                fields["false_alarm_rate"] = float("nan")
+            unknown = {name: float("nan") for name in _RATES if fields[name] is None}
+            fields.update(unknown)
             return cls(**fields)
         except (TypeError, KeyError) as error:
             raise ConfigurationError(f"calibration: fields do not fit: {error}") from error
@@ -132,12 +137,35 @@ def conformal_threshold(similarities: NDArray[np.floating], false_alarm_rate: fl
     return float(np.clip(gamma, -1.0, 1.0))
 
 
+def episode_bound(lowest: NDArray[np.floating], episode_rate: float) -> float:
+    """Return gamma: a bound that the least similarity of the next episode stays above.
+
+    Args:
+        lowest: (n,) least similarity of each held-out episode.
+        episode_rate: Share of ordinary episodes that may fall below, 0 to 1, exclusive.
+
+    Raises:
+        ConfigurationError: The rate is out of bounds, or there are fewer than three episodes.
+    """
+    if not 0.0 < episode_rate < 1.0 or len(lowest) < 3:
+        raise ConfigurationError(
+            "calibration: a rate per episode must be between 0 and 1 and needs three held-out "
+            f"demonstrations at least, got {episode_rate} and {len(lowest)}"
+        )
+    count = len(lowest)
+    logs = np.log(np.maximum(1.0 - np.asarray(lowest, np.float64), 1e-6))
+    spread = float(logs.std(ddof=1)) * np.sqrt(1.0 + 1.0 / count)
+    quantile = float(student_t.ppf(1.0 - episode_rate, count - 1))
+    return float(np.clip(1.0 - np.exp(logs.mean() + quantile * spread), -1.0, 1.0))
+
+
 def calibrate_held_out(
     table: Table,
     embeddings: NDArray[np.float32],
     view_embeddings: NDArray[np.float32],
-    demonstrations: int,
-    false_alarm_rate: float | None,
+    episode_ends: NDArray[np.int64],
+    false_alarm_rate: float | None = None,
+    episode_rate: float | None = None,
 ) -> Calibration:
     """Return gamma from demonstrations that neither the table nor the encoder has seen.
 
@@ -145,16 +173,23 @@ def calibrate_held_out(
         table: The table.
         embeddings: (n, D) float32 of the held-out frames.
         view_embeddings: (n, V, F) float32 of the same frames.
-        demonstrations: Demonstrations that they come from.
+        episode_ends: (E,) the row after each held-out demonstration's last.
         false_alarm_rate: Share of ordinary frames that may be flagged; None takes the lowest
             that so many frames can vouch for, 1 / (n + 1), which is their least similarity.
+        episode_rate: Lower gamma to the bound of this share of ordinary episodes, if that is
+            lower; None does not.
 
     Raises:
-        ConfigurationError: The rate is too low for so few frames.
+        ConfigurationError: A rate is too low for so few frames or episodes.
         DataError: The embeddings are not of the table's dimension.
     """
     similarities, views = nearest_similarities(table, embeddings, view_embeddings)
-    return _calibration(similarities, views, demonstrations, false_alarm_rate, HELD_OUT)
+    calibration = _calibration(similarities, views, len(episode_ends), false_alarm_rate, HELD_OUT)
+    if episode_rate is None:
+        return calibration
+    lowest = np.array([part.min() for part in np.split(similarities, episode_ends[:-1])])
+    threshold = min(calibration.threshold, episode_bound(lowest, episode_rate))
+    return replace(calibration, threshold=threshold, episode_rate=episode_rate)
 
 
 def calibrate_leave_one_out(table: Table, false_alarm_rate: float | None) -> Calibration:

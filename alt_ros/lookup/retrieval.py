@@ -47,7 +47,7 @@ class RetrievalConfig:
     distinct_demonstrations: int = 1
     choice_margin: float = 0.02
     stay_margin: float = 0.05
-    frame_margin: float = 0.05
+    frame_margin: float = 0.1
     reset_gap: int = 2 * NANOSECONDS
     seed: int = 0
 

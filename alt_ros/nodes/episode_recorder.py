@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from alt_ros.nodes.parameters import parameter
 from alt_ros.srv import StartRecording, StopRecording
 
 QUEUE_DEPTH = 200
+# Until both ends of a new subscription know of each other, messages are lost.
+SETTLING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class EpisodeRecorder(AltNode):
         self._writer: EpisodeWriter | None = None
         self._trouble = ""
         self._types: dict[str, str] = {}
+        self._subscribed_at: dict[str, float] = {}
         self.create_service(StartRecording, "recorder/start", self._on_start)
         self.create_service(StopRecording, "recorder/stop", self._on_stop)
         self.create_timer(0.5, self._subscribe)
@@ -99,6 +103,7 @@ class EpisodeRecorder(AltNode):
                 durability=offered.durability,
             )
             self._types[topic] = types[0]
+            self._subscribed_at[topic] = time.monotonic()
             message_type = getattr(importlib.import_module(f"{package}.msg"), kind)
             callback = partial(self._on_message, topic)
             self.create_subscription(message_type, topic, callback, profile, raw=True)
@@ -125,6 +130,8 @@ class EpisodeRecorder(AltNode):
 
     def _on_start(self, request: Any, response: Any) -> Any:
         self._subscribe()
+        settled = time.monotonic() - SETTLING_SECONDS
+        fresh = [t for t, at in self._subscribed_at.items() if at > settled]
         missing = [t for t in self.parameters.required_topics if t not in self._types]
         silent = [
             t
@@ -138,6 +145,9 @@ class EpisodeRecorder(AltNode):
         elif missing or silent:
             response.success = False
             response.message = f"nobody publishes {', '.join(missing + silent)}"
+        elif fresh:
+            response.success = False
+            response.message = f"still connecting to {', '.join(fresh)}: try again"
         else:
             try:
                 path = self._folder / (request.name or self._next_name())

@@ -37,6 +37,8 @@ class ScriptedExpertNode(AltNode):
         """Subscribe and offer the service."""
         self._expert: ScriptedExpert | None = None
         self._cup: np.ndarray | None = None
+        self._cups_to_come = 0
+        self._wanted = False
         self._pose: np.ndarray | None = None
         self._gripper: float | None = None
         self._frame_id = ""
@@ -55,6 +57,12 @@ class ScriptedExpertNode(AltNode):
 
     def _on_cup(self, message: PoseStamped) -> None:
         self._cup = pose_of(message.pose)
+        self._cups_to_come = max(self._cups_to_come - 1, 0)
+        if self._expert is None and self._wanted and not self._cups_to_come:
+            yaw = float(Rotation.from_quat(self._cup[3:]).as_euler("zyx")[0])
+            x, y = float(self._cup[0]), float(self._cup[1])
+            self._expert = ScriptedExpert(CupPlacement(x, y, yaw))
+            self._wanted = False
 
     def _on_pose(self, message: PoseStamped) -> None:
         self._frame_id = message.header.frame_id
@@ -72,8 +80,8 @@ class ScriptedExpertNode(AltNode):
                 "scripted_expert needs an active sim_bridge: no cup or pose has come"
             )
             return response
-        yaw = float(Rotation.from_quat(self._cup[3:]).as_euler("zyx")[0])
-        self._expert = ScriptedExpert(CupPlacement(float(self._cup[0]), float(self._cup[1]), yaw))
+        # A cup pose from before a reset may still be on its way: the second from now on is not.
+        self._expert, self._wanted, self._cups_to_come = None, True, 2
         self._done.publish(Bool(data=False))
         response.success, response.message = True, "demonstrating"
         return response

@@ -1,3 +1,4 @@
 """A file per trained model, and the building of bundles."""
 
-import alt_ros.encoders  # noqa: F401  # before torch: see there
+# Before torch, see there.
+import alt_ros.encoders  # noqa: F401  # pyright: ignore[reportUnusedImport]

@@ -83,6 +83,7 @@ def build_bundle(
     calibration_store: DemonstrationStore | None = None,
     calibration: Calibration | None = None,
     false_alarm_rate: float | None = None,
+    episode_rate: float | None = None,
     index: str = "hnsw",
     horizon: int = PAPER_HORIZON,
     retrieval: RetrievalConfig | None = None,
@@ -103,6 +104,8 @@ def build_bundle(
         calibration: A threshold that is given instead.
         false_alarm_rate: Share of ordinary frames that may fall below the threshold; None takes
             the lowest that the frames can vouch for.
+        episode_rate: Lower the threshold until at most this share of ordinary episodes is expected
+            to fall below; needs ``calibration_store``.
         index: Kind of index, see ``lookup.index.INDEX_KINDS``.
         horizon: Prediction horizon Tp, actions.
         retrieval: How a frame is chosen.
@@ -130,7 +133,12 @@ def build_bundle(
     if calibration is None and calibration_store is not None:
         values, view_values = embed_store(runtime, calibration_store, report(store.frames))
         calibration = calibrate_held_out(
-            table, values, view_values, len(calibration_store), false_alarm_rate
+            table,
+            values,
+            view_values,
+            calibration_store.episode_ends,
+            false_alarm_rate,
+            episode_rate,
         )
     elif calibration is None:
         calibration = calibrate_leave_one_out(table, false_alarm_rate)

@@ -10,6 +10,7 @@ from alt_ros.lookup.calibration import (
     calibrate_held_out,
     calibrate_leave_one_out,
     conformal_threshold,
+    episode_bound,
 )
 
 
@@ -47,7 +48,7 @@ def test_a_similarity_that_is_no_number_is_refused():
 def test_held_out_frames_are_measured_by_their_nearest_table_frame():
     held = table()
     calibration = calibrate_held_out(
-        held, held.embeddings, held.view_embeddings, demonstrations=2, false_alarm_rate=0.1
+        held, held.embeddings, held.view_embeddings, np.array([7, 15]), false_alarm_rate=0.1
     )
     assert calibration.threshold == pytest.approx(1.0, abs=1e-6)
     assert calibration.view_thresholds == pytest.approx((1.0, 1.0), abs=1e-6)
@@ -59,9 +60,42 @@ def test_without_a_rate_gamma_is_the_least_similarity_and_the_rate_is_stated():
     held = table()
     rng = np.random.default_rng(5)
     seen = unit(held.embeddings + 0.2 * rng.normal(size=held.embeddings.shape))
-    calibration = calibrate_held_out(held, seen, held.view_embeddings, 3, None)
+    calibration = calibrate_held_out(held, seen, held.view_embeddings, np.array([5, 15]))
     assert calibration.threshold == pytest.approx((seen @ held.embeddings.T).max(axis=1).min())
     assert calibration.false_alarm_rate == 1 / 16
+
+
+def test_the_episode_bound_holds_as_often_as_stated():
+    rng = np.random.default_rng(0)
+    alarms = []
+    for _ in range(3000):
+        lowest = 1.0 - np.exp(rng.normal(-4.0, 0.6, size=13))
+        alarms.append(lowest[-1] < episode_bound(lowest[:-1], 0.05))
+    assert 0.035 < np.mean(alarms) < 0.065
+
+
+def test_fewer_episodes_give_a_more_cautious_bound():
+    lowest = np.array([0.99, 0.96, 0.97])
+    assert episode_bound(lowest, 0.05) < episode_bound(np.tile(lowest, 4), 0.05) < 0.96
+
+
+def test_gamma_is_lowered_to_the_bound_of_the_episodes():
+    held = table()
+    rng = np.random.default_rng(5)
+    seen = unit(held.embeddings + 0.2 * rng.normal(size=held.embeddings.shape))
+    ends = np.array([5, 10, 15])
+    frames = calibrate_held_out(held, seen, held.view_embeddings, ends)
+    episodes = calibrate_held_out(held, seen, held.view_embeddings, ends, episode_rate=0.05)
+    lowest = (seen @ held.embeddings.T).max(axis=1).reshape(3, 5).min(axis=1)
+    assert episodes.threshold == pytest.approx(episode_bound(lowest, 0.05))
+    assert episodes.threshold < frames.threshold
+    assert episodes.episode_rate == 0.05
+
+
+@pytest.mark.parametrize(("count", "rate"), [(2, 0.05), (5, 0.0), (5, 1.0)])
+def test_too_few_episodes_or_a_rate_out_of_bounds_are_refused(count, rate):
+    with pytest.raises(ConfigurationError, match="rate per episode"):
+        episode_bound(np.linspace(0.9, 0.95, count), rate)
 
 
 def test_leaving_one_out_never_compares_a_demonstration_with_itself():
@@ -79,12 +113,12 @@ def test_leaving_one_of_one_out_is_refused():
 
 def test_embeddings_of_another_size_are_refused():
     with pytest.raises(DataError, match="16 values"):
-        calibrate_held_out(table(), np.ones((3, 8), np.float32), np.ones((3, 2, 8)), 1, 0.5)
+        calibrate_held_out(table(), np.ones((3, 8), np.float32), np.ones((3, 2, 8)), np.array([3]))
 
 
 @pytest.mark.parametrize(
     "calibration",
-    [Calibration(0.75), Calibration(0.8, 0.01, 400, 6, "held_out", (0.5, 0.25))],
+    [Calibration(0.75), Calibration(0.8, 0.01, 400, 6, "held_out", 0.05, (0.5, 0.25))],
 )
 def test_a_calibration_survives_the_disk(tmp_path, calibration):
     calibration.save(tmp_path / "calibration.json")

@@ -98,6 +98,11 @@ def test_a_robot_that_stands_does_not_make_the_frames_go_on():
     assert chosen.frame == 1
 
 
+def long_walk():
+    degrees = np.arange(40) * 2
+    return table((40, 3), embeddings=np.concatenate([arc(degrees), arc([170, 175, 180])]))
+
+
 def test_a_robot_that_lags_is_waited_for():
     held = table(
         (40, 3), embeddings=np.concatenate([arc(np.arange(40) * 2), arc([170, 175, 180])])
