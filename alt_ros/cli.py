@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from alt_ros.demonstrations.demonstration import Demonstration
 
 app = tyro.extras.SubcommandApp()
+data = tyro.extras.SubcommandApp()
+bench = tyro.extras.SubcommandApp()
+app.command(data, name="data", help="Look at demonstrations, or import them into a store.")
+app.command(bench, name="bench", help="Measure, as ratios in one run.")
 console = Console(stderr=True)
 DEMO_BUNDLE = Path("build/demo/bundle")
 Positional = tyro.conf.Positional
@@ -159,7 +163,7 @@ def evaluate_command(
     _write(json, values)
 
 
-@app.command(name="bench pipeline")
+@bench.command(name="pipeline")
 def bench_pipeline(
     bundle: Path = DEMO_BUNDLE, observations: int = 300, json: Path | None = None
 ) -> None:
@@ -192,7 +196,7 @@ def _demonstrations(source: Path, rate: float | None) -> Sequence[Demonstration]
     return open_demonstrations(source, **({} if rate is None else {"rate": rate}))
 
 
-@app.command(name="data inspect")
+@data.command(name="inspect")
 def data_inspect(
     source: Positional[Path],
     rate: float | None = None,
@@ -233,7 +237,7 @@ def data_inspect(
         console.print(f"written: {sheet}")
 
 
-@app.command(name="data import")
+@data.command(name="import")
 def data_import(
     source: Positional[Path],
     store: Positional[Path],
