@@ -190,6 +190,36 @@ def bench_pipeline(
     _write(json, values)
 
 
+@bench.command(name="recall")
+def bench_recall(
+    bundle: Positional[Path], horizon: int = 16, stride: int = 1, json: Path | None = None
+) -> None:
+    """Leave one demonstration out: is what is recalled what the person did next?
+
+    Beside it stand a chunk drawn at random and the best chunk that the other demonstrations hold.
+
+    Args:
+        bundle: Folder of the bundle whose demonstrations are held out in turn.
+        horizon: Actions compared.
+        stride: Every how many frames the table is asked.
+        json: Where the figures go.
+    """
+    from alt_ros.bundle import Bundle
+    from alt_ros.report import machine
+    from alt_ros.training.leave_one_out import leave_one_out
+
+    loaded = Bundle.load(bundle, encoder=False)
+    with progress_bar(console, "holding out demonstrations") as progress:
+        result = leave_one_out(loaded.table, horizon, stride=stride, progress=progress)
+    table = Table("chunk", "median distance", "95 %")
+    for name in ("oracle", "recalled", "random"):
+        median = getattr(result, name)
+        table.add_row(name, f"{median.value:.4g}", f"{median.low:.4g} to {median.high:.4g}")
+    Console().print(table)
+    Console().print(f"{result.frames} frames of {result.demonstrations} demonstrations")
+    _write(json, result.to_json() | {"machine": machine()})
+
+
 def _demonstrations(source: Path, rate: float | None) -> Sequence[Demonstration]:
     from alt_ros.demonstrations.formats import open_demonstrations
 

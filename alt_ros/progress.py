@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,7 +13,7 @@ Advance = Callable[[int, int], None]
 
 
 @contextmanager
-def progress_bar(console: Console, title: str) -> Iterator[Advance]:
+def progress_bar(console: Console, title: str) -> Generator[Advance, None, None]:
     """Yield a function of (done, total) that draws a bar."""
     columns = (
         TextColumn("{task.description:<34}"),

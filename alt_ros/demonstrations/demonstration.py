@@ -51,7 +51,7 @@ class Demonstration:
         if not self.images:
             raise DataError(f"{subject} has no camera view: name the image topics or keys to read")
         arms = self.poses.shape[1] if self.poses.ndim == 3 else -1
-        shapes = {
+        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
             "poses": (self.poses.shape, (n, arms, 7)),
             "grippers": (self.grippers.shape, (n, arms)),
             "state": (self.state.shape, (n, self.state.shape[-1])),

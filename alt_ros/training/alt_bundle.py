@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from alt_ros.bundle import Bundle, write_bundle
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.encoders.runtime import EncoderRuntime
 from alt_ros.encoders.spec import EncoderSpec
+from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import (
     Calibration,
     calibrate_held_out,
@@ -27,6 +29,7 @@ from alt_ros.training.frames import FrameReader
 
 BATCH = 64
 PAPER_HORIZON = 30
+TRAINING_REPORT = "training.json"
 Progress = Callable[[int, int], None]
 
 
@@ -156,3 +159,59 @@ def build_bundle(
         provenance={"store": store.path.name, **(provenance or {})},
     )
     return replace(Bundle.load(output, encoder=False), encoder=runtime)
+
+
+def bundle_from_training(
+    store: Path,
+    training: Path,
+    output: Path,
+    *,
+    kind: str = "hnsw",
+    horizon: int = PAPER_HORIZON,
+    calibration_store: Path | None = None,
+    false_alarm_rate: float | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Bundle:
+    """Build a bundle from folders: a store and what ``alt train`` wrote.
+
+    Args:
+        store: Folder of the store whose demonstrations the table will hold.
+        training: Folder with ``encoder.pt`` and ``training.json``.
+        output: The bundle's folder.
+        kind: Kind of index.
+        horizon: Prediction horizon Tp, actions.
+        calibration_store: Folder of a store that was held out.
+        false_alarm_rate: See ``build_bundle``.
+        threshold: Gamma, given instead of calibrated.
+        device: See ``EncoderRuntime``.
+        progress: Called with (frames embedded, frames in all).
+
+    Raises:
+        DataError: A folder is not what it should be.
+    """
+    report = training / TRAINING_REPORT
+    try:
+        result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        spec = EncoderSpec.from_json(result["spec"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"training folder '{training}' must hold {TRAINING_REPORT} as 'alt train' writes it "
+            f"({error}): train first"
+        ) from error
+    held_out = None if calibration_store is None else DemonstrationStore.open(calibration_store)
+    return build_bundle(
+        DemonstrationStore.open(store),
+        training / str(result["encoder"]),
+        spec,
+        output,
+        calibration_store=held_out,
+        calibration=None if threshold is None else Calibration(threshold=threshold),
+        false_alarm_rate=false_alarm_rate,
+        index=kind,
+        horizon=horizon,
+        provenance=result,
+        device=device,
+        progress=progress,
+    )
