@@ -152,7 +152,7 @@ def package_digest():
     names = sorted(
         str(p.relative_to(ROOT)) for p in linked if p.is_file() and "__pycache__" not in p.parts
     )
-    return digest(ROOT, "\n".join(names), *sorted(built))
+    return digest(str(ROOT), "\n".join(names), *sorted(built))
 
 
 def build_package(venv, log):
@@ -190,7 +190,7 @@ def main():
         ROOT / "environment" / "requirements.txt",
         ROOT / "environment" / f"ros-{options.distro}.txt",
     ]
-    wheels = digest(sys.version, venv, ROOT / "environment" / "mend_wheels.py", *requirements)
+    wheels = digest(sys.version, str(venv), ROOT / "environment" / "mend_wheels.py", *requirements)
     stamp = venv / "alt_ros_set_up.json"
     stamps = json.loads(stamp.read_text()) if stamp.is_file() else {}
     logs = ROOT / "build" / "set_up"
