@@ -375,6 +375,7 @@ def index(
     horizon: int = 30,
     calibration_store: Path | None = None,
     false_alarm_rate: float | None = None,
+    episode_rate: float | None = None,
     threshold: float | None = None,
     device: str = "auto",
 ) -> None:
@@ -390,6 +391,7 @@ def index(
             calibrated by leaving one demonstration out.
         false_alarm_rate: Share of ordinary frames that may fall below the threshold; by default
             the lowest that the calibration frames can vouch for.
+        episode_rate: Lower the threshold to what this share of ordinary episodes would touch.
         threshold: Gamma, given instead of calibrated.
         device: auto, cpu or cuda.
     """
@@ -404,6 +406,7 @@ def index(
             horizon=horizon,
             calibration_store=calibration_store,
             false_alarm_rate=false_alarm_rate,
+            episode_rate=episode_rate,
             threshold=threshold,
             device=device,
             progress=progress,

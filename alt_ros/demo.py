@@ -35,6 +35,7 @@ EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
 PREDICTION_HORIZON = 30
+EPISODE_FALSE_ALARM_RATE = 0.01
 RECORDED_TOPICS = (
     "/wrist/image_raw",
     "/third_person/image_raw",
@@ -190,6 +191,7 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
             spec,
             folder / "bundle",
             calibration_store=calibration,
+            episode_rate=EPISODE_FALSE_ALARM_RATE,
             horizon=PREDICTION_HORIZON,
             provenance=result.to_json(),
             progress=progress,
@@ -218,7 +220,7 @@ def demo_training(
         batch_size=62,
         learning_rate=1e-3,
         schedule="one_cycle",
-        temperature=0.2,
+        temperature=0.1,
         augmentation=AugmentationConfig(crop_scale=0.95),
         checkpoint_every=10,
         seed=seed,

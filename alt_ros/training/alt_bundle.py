@@ -170,6 +170,7 @@ def bundle_from_training(
     horizon: int = PAPER_HORIZON,
     calibration_store: Path | None = None,
     false_alarm_rate: float | None = None,
+    episode_rate: float | None = None,
     threshold: float | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -184,6 +185,7 @@ def bundle_from_training(
         horizon: Prediction horizon Tp, actions.
         calibration_store: Folder of a store that was held out.
         false_alarm_rate: See ``build_bundle``.
+        episode_rate: See ``build_bundle``.
         threshold: Gamma, given instead of calibrated.
         device: See ``EncoderRuntime``.
         progress: Called with (frames embedded, frames in all).
@@ -209,6 +211,7 @@ def bundle_from_training(
         calibration_store=held_out,
         calibration=None if threshold is None else Calibration(threshold=threshold),
         false_alarm_rate=false_alarm_rate,
+        episode_rate=episode_rate,
         index=kind,
         horizon=horizon,
         provenance=result,
