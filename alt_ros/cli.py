@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so ``alt --help`` is instant.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -434,9 +435,15 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
+def _interrupt(signum: int, frame: object) -> None:
+    """Let a termination end the nodes as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run the command line; an error that a user can act on is one line and status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app.cli(prog="alt", description=__doc__)
     except AltError as error:

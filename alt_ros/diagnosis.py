@@ -108,7 +108,8 @@ def _shared_memory() -> Finding:
     if not folder.is_dir():
         return Finding(subject, False, "/dev/shm is not there", remedy, required=False)
     free = shutil.disk_usage(folder).free >> 20
-    return Finding(subject, free >= SHARED_MEMORY_MIB, f"{free} MiB free", remedy, required=False)
+    enough = free >= SHARED_MEMORY_MIB
+    return Finding(subject, enough, f"{free} MiB free", "" if enough else remedy, required=False)
 
 
 def _socket_buffers() -> Finding:
@@ -134,7 +135,7 @@ def _accelerator() -> Finding:
     try:
         torch = importlib.import_module("torch")
     except ImportError:
-        return Finding("GPU", False, "no torch", required=False)
+        return Finding("GPU", False, "no torch", "pip install torch", required=False)
     if torch.cuda.is_available():
         return Finding("GPU", True, torch.cuda.get_device_name(0), required=False)
     return Finding("GPU", True, "none: the encoder runs on the CPU", required=False)

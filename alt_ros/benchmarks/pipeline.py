@@ -44,6 +44,7 @@ def measure_pipeline(
 
     variables = ros_graph.environment(local_domain=20 + os.getpid() % 80)
     os.environ.update(variables)
+    from alt_ros.nodes.operator import Operator
     from alt_ros.nodes.pipeline_probe import PipelineProbe
 
     loaded = Bundle.load(bundle, encoder=False)
@@ -54,7 +55,8 @@ def measure_pipeline(
         graph.start("camera_sync")
         for node in ros_graph.POLICIES["alt"]:
             graph.start(node, {"bundle": bundle.resolve()})
-        with PipelineProbe() as probe:
+        with Operator(graph.check) as operator:
+            probe = PipelineProbe(operator.node)
             deadline = time.monotonic() + 60.0 + observations / 10.0
             while len(probe.graph_ms) < observations:
                 graph.check()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,135 +19,10 @@ from alt_ros.execution import Executor, SentCommand
 from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of
 from alt_ros.msg import ActionChunk, ExecutorState, OodFlag
 from alt_ros.nodes.conversions import to_pose_stamped, to_time
+from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.node import LATCHED, RELIABLE, SENSOR, AltNode, run
-from alt_ros.nodes.parameters import parameter
-from alt_ros.receding_horizon import HorizonConfig
-from alt_ros.safety import SafetyLimits, State
+from alt_ros.safety import State
 from alt_ros.types import Neighbour, OodDecision
-
-_LIMITS = SafetyLimits()
-
-
-@dataclass(frozen=True)
-class ExecutorParameters:
-    """Parameters of executor."""
-
-    control_rate: float = parameter(100.0, "Commands a second", unit="Hz", low=10.0, high=1000.0)
-    action_horizon: int = parameter(
-        8, "Ta: actions executed before a newer chunk takes over", low=1, high=1000
-    )
-    fade: float = parameter(
-        0.1,
-        "Time over which the step at a chunk's take-over is faded out",
-        unit="s",
-        low=0.0,
-        high=2.0,
-    )
-    lead: float = parameter(
-        0.0, "How far ahead an action is sent: the arm's own delay", unit="s", low=0.0, high=1.0
-    )
-    max_chunk_age: float = parameter(
-        0.5, "Oldest observation that a chunk may answer", unit="s", low=0.01, high=10.0
-    )
-    resume_after_ood: bool = parameter(
-        False, "Go on by itself when the scene is in distribution again; else arm anew"
-    )
-    gripper_joint: str = parameter("", "Joint with the opening; empty takes the only one")
-    workspace_low: tuple[float, ...] = parameter(
-        _LIMITS.workspace_low, "Lower corner of the commanded positions", unit="m"
-    )
-    workspace_high: tuple[float, ...] = parameter(
-        _LIMITS.workspace_high, "Upper corner of the commanded positions", unit="m"
-    )
-    linear_speed: float = parameter(
-        _LIMITS.linear_speed, "Largest commanded speed", unit="m/s", low=0.001, high=2.0
-    )
-    angular_speed: float = parameter(
-        _LIMITS.angular_speed, "Largest commanded turn rate", unit="rad/s", low=0.001, high=10.0
-    )
-    linear_acceleration: float = parameter(
-        _LIMITS.linear_acceleration,
-        "Largest commanded acceleration",
-        unit="m/s^2",
-        low=0.01,
-        high=50.0,
-    )
-    angular_acceleration: float = parameter(
-        _LIMITS.angular_acceleration,
-        "Largest commanded angular acceleration",
-        unit="rad/s^2",
-        low=0.01,
-        high=200.0,
-    )
-    target_distance: float = parameter(
-        _LIMITS.target_distance,
-        "A target further from the last command is not followed",
-        unit="m",
-        low=0.001,
-        high=2.0,
-    )
-    tracking_distance: float = parameter(
-        _LIMITS.tracking_distance,
-        "An arm further from its command is a fault",
-        unit="m",
-        low=0.001,
-        high=2.0,
-    )
-    tracking_angle: float = parameter(
-        _LIMITS.tracking_angle,
-        "An arm turned further from its command is a fault",
-        unit="rad",
-        low=0.001,
-        high=3.2,
-    )
-    gripper_low: float = parameter(
-        _LIMITS.gripper_low, "Smallest opening", unit="m", low=-1.0, high=1.0
-    )
-    gripper_high: float = parameter(
-        _LIMITS.gripper_high, "Largest opening", unit="m", low=-1.0, high=1.0
-    )
-    gripper_speed: float = parameter(
-        _LIMITS.gripper_speed, "Largest speed of the opening", unit="m/s", low=0.001, high=2.0
-    )
-    policy_timeout: float = parameter(
-        0.5, "Longest time without a chunk", unit="s", low=0.01, high=10.0
-    )
-    pose_timeout: float = parameter(
-        0.2, "Longest time without a measured pose", unit="s", low=0.01, high=10.0
-    )
-
-    def limits(self) -> SafetyLimits:
-        """Return the limits of the core."""
-        return SafetyLimits(
-            workspace_low=self.workspace_low,  # type: ignore[arg-type]  # length checked there
-            workspace_high=self.workspace_high,  # type: ignore[arg-type]
-            policy_timeout=round(self.policy_timeout * 1e9),
-            pose_timeout=round(self.pose_timeout * 1e9),
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "linear_speed",
-                    "angular_speed",
-                    "linear_acceleration",
-                    "angular_acceleration",
-                    "target_distance",
-                    "tracking_distance",
-                    "tracking_angle",
-                    "gripper_low",
-                    "gripper_high",
-                    "gripper_speed",
-                )
-            },
-        )
-
-    def horizon(self) -> HorizonConfig:
-        """Return the receding horizon's configuration."""
-        return HorizonConfig(
-            self.action_horizon,
-            round(self.fade * 1e9),
-            round(self.lead * 1e9),
-            round(self.max_chunk_age * 1e9),
-        )
 
 
 class ExecutorNode(AltNode):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import rclpy
@@ -13,7 +13,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 
 from alt_ros.errors import AltError
 from alt_ros.nodes.parameters import declare, help_text
@@ -52,6 +55,7 @@ class AltNode(LifecycleNode):
         self.declare_parameter("autostart", True)
         self.parameters = declare(self, self.Parameters)
         self.is_active = False
+        self._configured: list[Any] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
 
@@ -70,12 +74,32 @@ class AltNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Configure; an error that a user can act on is one line in the log."""
+        before = set(self._entities())
         try:
             self.configure()
         except AltError as error:
             self.get_logger().fatal(str(error))
             return TransitionCallbackReturn.FAILURE
+        finally:
+            self._configured = [e for e in self._entities() if e not in before]
         return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take down what ``configure`` made, so that it can be configured again."""
+        for entity in self._configured:
+            if isinstance(entity, Subscription):
+                self.destroy_subscription(entity)
+            elif isinstance(entity, Service):
+                self.destroy_service(entity)
+            elif isinstance(entity, Timer):
+                self.destroy_timer(entity)
+            else:
+                self.destroy_publisher(entity)
+        self._configured = []
+        return super().on_cleanup(state)
+
+    def _entities(self) -> Iterator[Any]:
+        yield from (*self.subscriptions, *self.services, *self.timers, *self.publishers)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Activate."""
@@ -153,8 +177,3 @@ def _spin_until_signal(node: AltNode, executor: SingleThreadedExecutor) -> None:
 
 def _interrupt(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-def lower_priority() -> None:
-    """Yield the processor to the control loop: perception that is late is dropped anyway."""
-    os.nice(5)
