@@ -120,20 +120,25 @@ def run(title, command, log, environment=None):
     log.parent.mkdir(parents=True, exist_ok=True)
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
-    with log.open("w") as stream:
-        code = subprocess.run(
-            command,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            check=False,
-            cwd=ROOT,
-        ).returncode
-    ended.set()
+    shown = f"'{' '.join(map(str, command[:4]))} ...'"
+    try:
+        with log.open("w") as stream:
+            code = subprocess.run(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                check=False,
+                cwd=ROOT,
+            ).returncode
+    except OSError as error:
+        fail(f"{shown} cannot be run: {error}")
+    finally:
+        ended.set()
     if code:
         tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         reason = " | ".join(line.strip() for line in tail[-3:])[-600:]
-        fail(f"'{' '.join(map(str, command[:4]))} ...' failed ({log}): {reason}")
+        fail(f"{shown} failed ({log}): {reason}")
 
 
 def digest(*parts):

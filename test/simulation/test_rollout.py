@@ -53,7 +53,7 @@ class ExpertPolicy(Policy):
         chunk = ActionChunk(
             stamp,
             self.period,
-            arm_action(np.array(poses), np.array(openings)),
+            arm_action(np.array(poses)[:, None], np.array(openings)[:, None]),
             self.layout,
             source,
         )
@@ -94,17 +94,14 @@ def test_the_path_holds_one_position_per_observation_and_ends_lifted(undisturbed
 
 def test_the_same_policy_and_trial_give_the_same_episode(simulation, undisturbed):
     ind = scenario("ind")
-    policy = ExpertPolicy(ind.trial(0).placement)
-    again = run_episode(simulation, policy, ind, 0)
+    again = run_episode(simulation, ExpertPolicy(ind.trial(0).placement), ind, 0)
     np.testing.assert_array_equal(again.path, undisturbed.path)
     assert again.commands == undisturbed.commands
 
 
 def test_a_policy_that_believes_the_cup_elsewhere_fails_in_the_time_given(simulation):
     elsewhere = CupPlacement(0.42, -0.12, 0.0)
-    episode = run_episode(
-        simulation, ExpertPolicy(elsewhere), scenario("ind"), 0, max_seconds=5.0
-    )
+    episode = run_episode(simulation, ExpertPolicy(elsewhere), scenario("ind"), 0, max_seconds=5.0)
     assert not episode.success
     assert episode.seconds == pytest.approx(5.0, abs=0.011)
     assert episode.commands > 0
@@ -121,15 +118,15 @@ def test_a_flag_from_the_start_lets_no_command_out(simulation):
 
 def test_a_flag_on_the_way_ends_the_commands_within_the_braking_time(simulation):
     ind = scenario("ind")
-    policy = ExpertPolicy(ind.trial(0).placement, flag_after=0.7)
+    policy = ExpertPolicy(ind.trial(0).placement, flag_after=0.4)
     episode = run_episode(simulation, policy, ind, 0, max_seconds=2.5)
-    assert (episode.flagged, episode.flag_delay) == (True, pytest.approx(0.7))
+    assert (episode.flagged, episode.flag_delay) == (True, pytest.approx(0.4))
     assert not episode.success
-    before = 0.7 * CONTROL_RATE
+    before = 0.4 * CONTROL_RATE
     assert before - 10 <= episode.commands <= before + BRAKING * CONTROL_RATE + 1
     assert episode.reason == "holding: scene is out of distribution"
     moved = np.linalg.norm(np.diff(episode.path, axis=0), axis=1)
-    assert moved[10:14].min() > 5e-3, "it moved when the flag went up"
+    assert moved[7] > 5e-3, "it moved when the flag went up"
     assert moved[-20:].max() < 1e-3, "and came to rest"
 
 

@@ -1,0 +1,216 @@
+"""The installed ``alt`` command, as a person types it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from alt_ros.demonstrations.demonstration import Demonstration
+from alt_ros.demonstrations.store import DemonstrationStore, write_store
+from alt_ros.types import ActionLayout
+
+ALT = Path(sys.executable).with_name("alt")
+COMMANDS = ("demo", "up", "data", "bench", "eval", "train", "index", "doctor")
+ALL = [
+    *((name,) for name in COMMANDS),
+    *(("data", name) for name in ("inspect", "import")),
+    *(("bench", name) for name in ("pipeline", "recall")),
+]
+pytestmark = pytest.mark.skipif(
+    not ALT.exists(), reason="COMMAND LINE NOT TESTED: alt is not installed, run 'make test'"
+)
+
+
+def alt(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    narrow = {"COLUMNS": "160", "OMP_NUM_THREADS": "1", "TERM": "dumb"}
+    return subprocess.run(
+        [ALT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | narrow | variables,
+    )
+
+
+def succeeds(*arguments: str | Path) -> str:
+    """Run a command that must succeed; return everything it said."""
+    done = alt(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run a command that must be refused; return its one line."""
+    done = alt(*arguments)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("alt: ")
+    assert done.stdout == ""
+    return line
+
+
+def demonstration(number: int, frames: int = 10) -> Demonstration:
+    """A square that walks over the image, in a row of its own for each demonstration."""
+    images = np.full((frames, 40, 40, 3), 90, np.uint8)
+    for i in range(frames):
+        images[i, 2 + 9 * number : 10 + 9 * number, 1 + 3 * i : 8 + 3 * i] = (230, 60, 20)
+    poses = np.zeros((frames, 1, 7))
+    poses[..., 6] = 1.0
+    actions = np.zeros((frames, 10))
+    actions[:, 0], actions[:, 1] = 0.01 * np.arange(frames), 0.1 * number
+    actions[:, 3] = actions[:, 7] = 1.0
+    return Demonstration(
+        name=f"cup {number}",
+        stamps=50_000_000 * np.arange(1, frames + 1),
+        images={"wrist": images, "front": images[:, ::-1].copy()},
+        poses=poses,
+        grippers=np.full((frames, 1), 0.08),
+        state=np.zeros((frames, 0)),
+        actions=actions,
+        layout=ActionLayout(arms=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "cups"
+    write_store(path, [demonstration(number) for number in range(4)])
+    return path
+
+
+@pytest.fixture
+def push(tmp_path: Path) -> Path:
+    """A replay buffer as Diffusion Policy writes it: two episodes, one camera."""
+    root = zarr.create_group(zarr.storage.LocalStore(tmp_path / "push.zarr"), zarr_format=2)
+    group = root.create_group("data")
+    rng = np.random.default_rng(0)
+    for key, values in {
+        "img": rng.integers(0, 256, (9, 24, 32, 3)).astype(np.float32),
+        "state": rng.normal(size=(9, 5)).astype(np.float32),
+        "action": rng.normal(size=(9, 2)).astype(np.float32),
+    }.items():
+        group.create_array(key, data=values, chunks=(4, *values.shape[1:]))
+    root.create_group("meta").create_array("episode_ends", data=np.array([4, 9], np.int64))
+    return tmp_path / "push.zarr"
+
+
+def test_help_lists_every_command():
+    said = succeeds("--help")
+    assert "{data,bench,demo,up,eval,train,index,doctor}" in said
+    assert all(f"• {name}" in said for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_every_command_explains_itself_without_loading_what_it_needs(command):
+    start = time.monotonic()
+    said = succeeds(*command, "--help")
+    assert time.monotonic() - start < 5.0, "torch alone takes seconds"
+    assert f"usage: alt {' '.join(command)}" in said
+
+
+def test_an_option_and_a_command_that_do_not_exist_are_refused():
+    for arguments in (("eval", "--speed", "9"), ("fly",), ()):
+        done = alt(*arguments)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["eval --bundle", "up --bundle", "bench recall"])
+def test_a_missing_bundle_is_one_line(tmp_path, command):
+    line = refused(*command.split(), tmp_path / "absent")
+    assert line == f"alt: bundle '{tmp_path}/absent' must hold manifest.json, it is missing"
+
+
+def test_a_missing_bundle_ends_the_pipeline_bench_before_a_node_is_started(tmp_path):
+    pytest.importorskip("rclpy", reason="PIPELINE NOT TESTED: rclpy is not installed")
+    assert "must hold manifest.json" in refused(
+        "bench", "pipeline", "--bundle", tmp_path / "absent"
+    )
+
+
+def test_an_unknown_scenario_is_answered_with_those_that_exist():
+    line = refused("eval", "--scenario", "nowhere")
+    assert "scenario 'nowhere' does not exist: choose one of training, ind" in line
+
+
+def test_an_empty_folder_and_a_missing_path_hold_no_demonstrations(tmp_path):
+    assert "' is empty: name a training store" in refused("data", "inspect", tmp_path)
+    absent = tmp_path / "absent"
+    assert f"'{absent}' does not exist" in refused("data", "inspect", absent)
+    assert f"'{absent}' does not exist" in refused("data", "import", absent, tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demonstrations_are_imported_inspected_and_drawn(tmp_path, push):
+    target, sheet = tmp_path / "store", tmp_path / "sheet.png"
+    said = succeeds("data", "import", push, target, "--rate", "20", "--image-size", "12", "16")
+    assert "2 episodes, 9 frames" in said
+    said = succeeds("data", "inspect", target, "--sheet", sheet)
+    assert "2 episodes, 9 frames" in said
+    assert "16x12" in said
+    assert "20.0" in said, "Hz"
+    with Image.open(sheet) as picture:
+        picture.load()
+        assert (picture.format, picture.mode) == ("PNG", "RGB")
+        assert np.asarray(picture).std() > 10.0
+
+
+def test_a_store_that_exists_is_not_overwritten(tmp_path, push):
+    target = tmp_path / "store"
+    succeeds("data", "import", push, target)
+    before = sorted((p, p.stat().st_mtime_ns) for p in target.rglob("*"))
+    refused("data", "import", push, target)
+    assert sorted((p, p.stat().st_mtime_ns) for p in target.rglob("*")) == before
+
+
+def test_a_missing_store_ends_training_and_indexing(tmp_path):
+    absent = tmp_path / "absent"
+    assert f"'{absent}' is not a store" in refused("train", absent, tmp_path / "out")
+    assert "train first" in refused("index", absent, absent, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_store_to_bundle_to_recall_and_a_second_training_goes_on(tmp_path, store):
+    training, bundle, figures = (tmp_path / n for n in ("training", "bundle", "recall.json"))
+    train = ["train", store, training, "--batch-size", "4", "--image-size", "32", "32"]
+    train += ["--embedding-size", "16", "--device", "cpu"]
+    assert "encoder.pt; loss" in succeeds(*train, "--steps", "2")
+    first = json.loads((training / "training.json").read_text())
+    assert (first["resumed_at"], first["config"]["steps"]) == (0, 2)
+    weights = (training / "encoder.pt").read_bytes()
+
+    succeeds(*train, "--steps", "2")
+    again = json.loads((training / "training.json").read_text())
+    assert (again["resumed_at"], again["encoder_id"]) == (2, first["encoder_id"])
+    assert len((training / "encoder.pt").read_bytes()) == len(weights)
+    assert "another run" in refused(*train, "--steps", "2", "--seed", "1")
+
+    index = ["index", store, training, bundle, "--kind", "exact", "--horizon", "4"]
+    said = succeeds(*index, "--device", "cpu", "--threshold", "0.5")
+    assert "40 frames" in said
+    assert "gamma 0.5000" in said
+    said = succeeds("bench", "recall", bundle, "--horizon", "3", "--json", figures)
+    assert "40 frames of 4 demonstrations" in said
+    values = json.loads(figures.read_text())
+    assert values["oracle"]["value"] <= values["recalled"]["value"]
+    assert values["machine"]["cores"] == os.cpu_count()
+    assert (len(DemonstrationStore.open(store)), bundle.is_dir()) == (4, True)
+
+
+def test_the_doctor_finds_what_the_tests_run_on_and_has_remedies_without_gl():
+    done = alt("doctor", MUJOCO_GL="no_such_library")
+    assert done.returncode == 0, "the graph of a real robot needs no simulation"
+    assert "Traceback" not in done.stderr
+    assert "torch" in done.stdout
+    assert "MUJOCO_GL" in done.stdout
