@@ -34,10 +34,15 @@ DEMO_BUNDLE = Path("build/demo/bundle")
 Positional = tyro.conf.Positional
 
 
+def _say(text: str) -> None:
+    """Print to stderr without breaking lines: a path in them can be copied."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
 def _write(path: Path | None, values: object) -> None:
     if path is not None:
         write_json(path, values)
-        console.print(f"written: {path}")
+        _say(f"written: {path}")
 
 
 @app.command
@@ -69,7 +74,7 @@ def demo(
     options = DemoOptions(folder, demonstrations, calibration, trials, ood_trials, seed, fresh)
     summary = run_demo(options, console)
     print_summary(summary, Console())
-    console.print(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
+    _say(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
 
 
 @app.command
@@ -110,7 +115,7 @@ def up(
         graph.start("executor")
         if record is not None:
             graph.start("episode_recorder", {"folder": record.resolve()})
-        console.print(f"the graph is up; logs in {logs}; Ctrl-C stops it")
+        _say(f"the graph is up; logs in {logs}; Ctrl-C stops it")
         graph.wait()
 
 
@@ -265,7 +270,7 @@ def data_inspect(
     Console().print(f"{total} episodes, {summary.frames} frames, {summary.seconds:.0f} s")
     if sheet is not None:
         save_png(sheet, contact_sheet(demonstrations, range(min(sheet_episodes, total)), 10))
-        console.print(f"written: {sheet}")
+        _say(f"written: {sheet}")
 
 
 @data.command(name="import")
@@ -291,7 +296,7 @@ def data_import(
         written = write_store(
             store, demonstrations, image_size=image_size, progress=lambda n: progress(n, total)
         )
-    console.print(f"written: {store}, {len(written)} episodes, {written.frames} frames")
+    _say(f"written: {store}, {len(written)} episodes, {written.frames} frames")
 
 
 @app.command
@@ -360,10 +365,13 @@ def train(
             opened, spec, config, output, progress=progress, weights=weights, device=device
         )
     assert result is not None
-    write_json(output / "training.json", result.to_json())
-    console.print(
+    values = result.to_json()
+    write_json(output / "training.json", values)
+    held_out = values["validation"]
+    _say(
         f"written: {output}/encoder.pt; loss {result.loss_first:.3f} to {result.loss_last:.3f} "
-        f"in {result.seconds:.0f} s; retrieval on held-out {result.validation:.3f}"
+        f"in {result.seconds:.0f} s"
+        + ("" if held_out is None else f"; retrieval on held-out {held_out:.3f}")
     )
 
 
@@ -413,7 +421,7 @@ def index(
             progress=progress,
         )
     report, calibration = built.index_report, built.calibration
-    console.print(
+    _say(
         f"written: {bundle}; {len(built.table)} frames, recall {report.recall:.3f} at ef "
         f"{report.ef}; gamma {calibration.threshold:.4f} ({calibration.how}, "
         f"{calibration.frames} frames)"

@@ -61,9 +61,17 @@ def save_png(path: Path, image: Image) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise DataError(f"picture '{path}' cannot be written")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except OSError as error:
+        raise DataError(f"picture '{path}' cannot be written: {error}") from error
+    except cv2.error as error:  # of several lines
+        raise DataError(
+            f"picture '{path}' cannot be written: its name must end in .png, .jpg or the like"
+        ) from error
+    if not written:
+        raise DataError(f"picture '{path}' cannot be written: is its place a file, and writable?")
 
 
 def recalled_beside_live(
