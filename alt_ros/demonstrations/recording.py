@@ -1,12 +1,13 @@
-"""Writes an episode's messages into a rosbag2 MCAP bag, definitions included, without ROS."""
+"""Writes an episode's messages into a rosbag2 bag, definitions included, without ROS."""
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
@@ -15,6 +16,8 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typest
 from alt_ros.errors import DataError
 
 BAG_VERSION = 9
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+DISK_ERRORS = (OSError, sqlite3.Error)
 
 
 class EpisodeWriter:
@@ -25,13 +28,19 @@ class EpisodeWriter:
         definitions: Type name (``alt_ros/msg/Observation``) to .msg text, for types that are not
             part of ROS itself.
         min_free_bytes: Writing stops, bag closed and whole, before the disk has less left.
+        storage: "mcap", or "sqlite3" for tools that read nothing else.
 
     Raises:
         DataError: The folder exists, or cannot be made; a definition does not parse.
     """
 
     def __init__(
-        self, path: Path, definitions: Mapping[str, str], *, min_free_bytes: int = 64 << 20
+        self,
+        path: Path,
+        definitions: Mapping[str, str],
+        *,
+        min_free_bytes: int = 64 << 20,
+        storage: Literal["mcap", "sqlite3"] = "mcap",
     ) -> None:
         self.path = path
         self.messages = 0
@@ -48,7 +57,7 @@ class EpisodeWriter:
         self._require_space()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+            self._writer = Writer(path, version=BAG_VERSION, storage_plugin=STORAGES[storage])
             self._writer.open()
         except (WriterError, OSError) as error:
             raise DataError(f"bag '{path}' cannot be written: {error}") from error
@@ -83,7 +92,7 @@ class EpisodeWriter:
             raise DataError(
                 f"topic '{topic}' cannot be recorded: {error} Pass its definition"
             ) from error
-        except OSError as error:
+        except DISK_ERRORS as error:
             self._abort()
             raise DataError(f"bag '{self.path}' cannot be written further: {error}") from error
         self.messages += 1
@@ -100,7 +109,7 @@ class EpisodeWriter:
             self._writer.set_custom_data(key, value)
         try:
             self._writer.close()
-        except OSError as error:
+        except DISK_ERRORS as error:
             self._abort()
             raise DataError(f"bag '{self.path}' could not be closed: {error}") from error
 
@@ -111,7 +120,7 @@ class EpisodeWriter:
 
     def _abort(self) -> None:
         self._failed = True
-        with suppress(OSError):
+        with suppress(*DISK_ERRORS):
             self._writer.abort()
 
     def _require_space(self) -> None:

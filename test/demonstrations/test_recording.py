@@ -93,6 +93,23 @@ def test_what_was_written_is_read(tmp_path):
     assert got == [("/number", 1000 + k, float(k)) for k in range(5)]
 
 
+def test_what_was_written_into_sqlite_is_read(tmp_path):
+    bag = writer(tmp_path / "bag", storage="sqlite3")
+    write_numbers(bag, 5)
+    bag.close({"success": "true"})
+    assert (tmp_path / "bag" / "bag.db3").is_file()
+    read = [(time, message.data) for _, time, message in read_messages(tmp_path / "bag")]
+    assert read == [(1000 + k, float(k)) for k in range(5)]
+
+
+def test_a_full_disk_ends_an_sqlite_bag_with_an_error(small_disk):
+    bag = writer(small_disk / "bag", storage="sqlite3", min_free_bytes=0)
+    assert write_blocks(bag, 200) < 200
+    bag.close()
+    with pytest.raises(DataError):
+        write_numbers(bag, 1)
+
+
 def test_the_folder_and_those_above_it_are_made(tmp_path):
     writer(tmp_path / "lab" / "monday" / "episode").close()
     assert (tmp_path / "lab" / "monday" / "episode" / "metadata.yaml").is_file()
