@@ -318,28 +318,54 @@ def _median_ms(seconds: list[float]) -> float:
     return round(1e3 * float(np.median(seconds)), 3) if seconds else math.nan
 
 
-def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> TrialResult:
-    """Run one episode: reset, record, arm, watch.
+def reset_trial(
+    operator: Operator,
+    scenario: str,
+    trial: int,
+    seed: int,
+    *,
+    record: str = "",
+    without_disturbance: bool = False,
+) -> None:
+    """Disarm, put the scene to the start of a trial, wait until the graph has seen it.
 
-    A strange scenario starts undisturbed; what is wrong appears while the arm moves.
+    A bag that is recorded holds the reset's gap in the stamps: from there on its decisions can be
+    taken again.
     """
     from alt_ros.messages import stamp_of
 
-    disturbed = scenario != "ind"
     operator.require("alt/disarm")
     operator.wait_for("the first decision", lambda: operator.flags, timeout=90.0)
     before = stamp_of(operator.flags[-1])
-    # The bag holds the reset's gap in the stamps: from there on its decisions can be taken again.
-    operator.wait_for(
-        "the recorder", lambda: start_recording(operator, f"{scenario}_{trial:02d}"), timeout=30.0
-    )
+    if record:
+        operator.wait_for("the recorder", lambda: start_recording(operator, record), timeout=30.0)
     operator.require(
-        "sim/reset", scenario=scenario, trial=trial, seed=seed, without_disturbance=disturbed
+        "sim/reset",
+        scenario=scenario,
+        trial=trial,
+        seed=seed,
+        without_disturbance=without_disturbance,
     )
     operator.wait_for(
         "the first decision after the reset",
         lambda: stamp_of(operator.flags[-1]) > before + 1_000_000_000,
         timeout=60.0,
+    )
+
+
+def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> TrialResult:
+    """Run one episode: reset, record, arm, watch.
+
+    A strange scenario starts undisturbed; what is wrong appears while the arm moves.
+    """
+    disturbed = scenario != "ind"
+    reset_trial(
+        operator,
+        scenario,
+        trial,
+        seed,
+        record=f"{scenario}_{trial:02d}",
+        without_disturbance=disturbed,
     )
     operator.states.clear()
     operator.flags.clear()

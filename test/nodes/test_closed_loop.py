@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alt_ros.bundle import Bundle
-from alt_ros.demo import run_trial, start_recording
+from alt_ros.demo import reset_trial, run_trial, start_recording
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import observation_digest, observation_of, stamp_of
@@ -126,8 +126,7 @@ def test_a_covered_camera_is_flagged_and_only_the_braking_is_sent(
 @pytest.mark.timeout(120)
 def test_stop_latches_and_arm_ends_it(running: tuple[Graph, Operator, Path]) -> None:
     _, operator, _ = running
-    operator.require("alt/disarm")
-    operator.require("sim/reset", scenario="ind", trial=1, seed=0)
+    reset_trial(operator, "ind", 1, seed=0)
     operator.wait_for("arming", lambda: operator.call("alt/arm").success, timeout=20.0)
     operator.wait_for("commands", lambda: operator.state.state == "running", timeout=10.0)
     operator.require("alt/stop")
@@ -148,8 +147,7 @@ def test_a_killed_encoder_makes_the_executor_hold_and_a_new_one_lets_it_go_on(
     running: tuple[Graph, Operator, Path], small_bundle: Path
 ) -> None:
     graph, operator, _ = running
-    operator.require("alt/disarm")
-    operator.require("sim/reset", scenario="ind", trial=2, seed=0)
+    reset_trial(operator, "ind", 2, seed=0)
     operator.wait_for("arming", lambda: operator.call("alt/arm").success, timeout=20.0)
     operator.wait_for("commands", lambda: operator.state.state == "running", timeout=10.0)
     graph.process("encoder").kill()
