@@ -284,7 +284,7 @@ def data_import(
 
     Args:
         source: Bags, a Diffusion-Policy zarr or a LeRobot folder.
-        store: Folder to write.
+        store: Folder to write; an older store there is replaced once the new one is whole.
         rate: Frames a second, for formats without stamps.
         image_size: Height and width of the stored images; as recorded by default.
     """

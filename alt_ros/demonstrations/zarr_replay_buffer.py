@@ -27,7 +27,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from zarr.storage import LocalStore, ZipStore
+from zarr.storage import ZipStore
 
 from alt_ros import geometry
 from alt_ros.demonstrations.demonstration import Demonstration
@@ -129,11 +129,8 @@ class ZarrReplayBuffer(DemonstrationSequence):
         try:
             if not self.path.exists():
                 raise DataError(f"{self._subject} does not exist: check the path")
-            store = (
-                LocalStore(self.path, read_only=True)
-                if self.path.is_dir()
-                else ZipStore(self.path, mode="r")
-            )
+            name = str(self.path)  # zarr 2, which Python 3.10 has, takes no Path
+            store = name if self.path.is_dir() else ZipStore(name, mode="r")
             root = cast(Any, zarr).open_group(store, mode="r")
             arrays = {key: root["data"][key] for key in root["data"].array_keys()}
             ends = np.asarray(root["meta/episode_ends"][:], dtype=np.int64).reshape(-1)
