@@ -6,7 +6,6 @@ The executor is the very class that the node runs; inference takes no simulated 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,7 +145,3 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
     interval = binomtest(successes, trials).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
-
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
