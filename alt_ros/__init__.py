@@ -4,8 +4,8 @@ The rooms, from the ground up; a room imports only rooms named before it:
 
 - ``errors``, ``types``: what goes wrong, what is passed around
 - ``progress``, ``report``: bars on the terminal, figures as files
-- ``geometry``, ``preprocessing``, ``messages``, ``synchronization``: SE(3), image to network
-  input, a message's fields as arrays, pairing
+- ``geometry``, ``preprocessing``, ``messages``, ``transforms``, ``synchronization``: SE(3), image
+  to network input, a message's fields as arrays, chains of frames, pairing
 - ``demonstrations``: recorded episodes, a file per format, and the training store
 - ``encoders``: from images to a unit vector
 - ``lookup``: the table, its index, retrieval and the out-of-distribution monitor
@@ -13,6 +13,7 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``policies``: the contract of a policy, and a file per policy
 - ``receding_horizon``, ``safety``, ``execution``: which action is due now, what may be sent, both
   together
+- ``control_loop``, ``joint_space``: a punctual thread, and commanded poses as joint positions
 - ``training``: a file per trained model
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs
 - ``audit``: what a policy recalled, held against what was demonstrated

@@ -17,32 +17,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError
 from alt_ros.progress import progress_bar
 from alt_ros.report import write_json
+from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say, write
 
 if TYPE_CHECKING:
     from alt_ros.demonstrations.demonstration import Demonstration
 
 app = tyro.extras.SubcommandApp()
 data = tyro.extras.SubcommandApp()
-bench = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Look at demonstrations, or import them into a store.")
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
-console = Console(stderr=True)
-DEMO_BUNDLE = Path("build/demo/bundle")
-Positional = tyro.conf.Positional
-
-
-def _say(text: str) -> None:
-    """Print to stderr without breaking lines: a path in them can be copied."""
-    console.print(text, soft_wrap=True, markup=False)
-
-
-def _write(path: Path | None, values: object) -> None:
-    if path is not None:
-        write_json(path, values)
-        _say(f"written: {path}")
 
 
 @app.command
@@ -74,7 +61,7 @@ def demo(
     options = DemoOptions(folder, demonstrations, calibration, trials, ood_trials, seed, fresh)
     summary = run_demo(options, console)
     print_summary(summary, Console())
-    _say(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
+    say(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
 
 
 @app.command
@@ -115,7 +102,7 @@ def up(
         graph.start("executor")
         if record is not None:
             graph.start("episode_recorder", {"folder": record.resolve()})
-        _say(f"the graph is up; logs in {logs}; Ctrl-C stops it")
+        say(f"the graph is up; logs in {logs}; Ctrl-C stops it")
         graph.wait()
 
 
@@ -166,64 +153,7 @@ def evaluate_command(
         f"{values['flagged']} of {values['trials']}",
     )
     Console().print(table)
-    _write(json, values)
-
-
-@bench.command(name="pipeline")
-def bench_pipeline(
-    bundle: Path = DEMO_BUNDLE, observations: int = 300, json: Path | None = None
-) -> None:
-    """Time the ROS graph from observation to chunk, beside the bare functions in the same run.
-
-    Args:
-        bundle: Folder of the bundle.
-        observations: How many to time.
-        json: Where the figures go.
-    """
-    from alt_ros.benchmarks.pipeline import measure_pipeline
-
-    with progress_bar(console, "observations through the graph") as progress:
-        values = measure_pipeline(
-            bundle, Path("build/logs/pipeline"), observations=observations, progress=progress
-        )
-    table = Table("part", "p50 [ms]", "p99 [ms]")
-    for name, figures in values.items():
-        if name.endswith("_ms") and isinstance(figures, dict):
-            title = name.removesuffix("_ms").replace("_", " ")
-            table.add_row(title, str(figures["p50"]), str(figures["p99"]))
-    Console().print(table)
-    Console().print(f"the graph adds {values['added_p50_ms']} ms at p50")
-    _write(json, values)
-
-
-@bench.command(name="recall")
-def bench_recall(
-    bundle: Positional[Path], horizon: int = 16, stride: int = 1, json: Path | None = None
-) -> None:
-    """Leave one demonstration out: is what is recalled what the person did next?
-
-    Beside it stand a chunk drawn at random and the best chunk that the other demonstrations hold.
-
-    Args:
-        bundle: Folder of the bundle whose demonstrations are held out in turn.
-        horizon: Actions compared.
-        stride: Every how many frames the table is asked.
-        json: Where the figures go.
-    """
-    from alt_ros.bundle import Bundle
-    from alt_ros.report import machine
-    from alt_ros.training.leave_one_out import leave_one_out
-
-    loaded = Bundle.load(bundle, encoder=False)
-    with progress_bar(console, "holding out demonstrations") as progress:
-        result = leave_one_out(loaded.table, horizon, stride=stride, progress=progress)
-    table = Table("chunk", "median distance", "95 %")
-    for name in ("oracle", "recalled", "random"):
-        median = getattr(result, name)
-        table.add_row(name, f"{median.value:.4g}", f"{median.low:.4g} to {median.high:.4g}")
-    Console().print(table)
-    Console().print(f"{result.frames} frames of {result.demonstrations} demonstrations")
-    _write(json, result.to_json() | {"machine": machine()})
+    write(json, values)
 
 
 def _demonstrations(source: Path, rate: float | None) -> Sequence[Demonstration]:
@@ -270,7 +200,7 @@ def data_inspect(
     Console().print(f"{total} episodes, {summary.frames} frames, {summary.seconds:.0f} s")
     if sheet is not None:
         save_png(sheet, contact_sheet(demonstrations, range(min(sheet_episodes, total)), 10))
-        _say(f"written: {sheet}")
+        say(f"written: {sheet}")
 
 
 @data.command(name="import")
@@ -296,7 +226,7 @@ def data_import(
         written = write_store(
             store, demonstrations, image_size=image_size, progress=lambda n: progress(n, total)
         )
-    _say(f"written: {store}, {len(written)} episodes, {written.frames} frames")
+    say(f"written: {store}, {len(written)} episodes, {written.frames} frames")
 
 
 @app.command
@@ -368,7 +298,7 @@ def train(
     values = result.to_json()
     write_json(output / "training.json", values)
     held_out = values["validation"]
-    _say(
+    say(
         f"written: {output}/encoder.pt; loss {result.loss_first:.3f} to {result.loss_last:.3f} "
         f"in {result.seconds:.0f} s"
         + ("" if held_out is None else f"; retrieval on held-out {held_out:.3f}")
@@ -421,7 +351,7 @@ def index(
             progress=progress,
         )
     report, calibration = built.index_report, built.calibration
-    _say(
+    say(
         f"written: {bundle}; {len(built.table)} frames, recall {report.recall:.3f} at ef "
         f"{report.ef}; gamma {calibration.threshold:.4f} ({calibration.how}, "
         f"{calibration.frames} frames)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,43 @@ from alt_ros.types import NANOSECONDS, ActionChunk, OodDecision, check_poses
 
 Array = NDArray[np.float64]
 
+MAX_STALL = NANOSECONDS // 2
+"""A longer time between two steps is a stall of the process, or a new start of simulated time."""
+MAX_CLOCK_STEP = NANOSECONDS // 20
+"""The stamps' clock may run off the steady one by this much between two steps, ns."""
+
+
+class Moment(NamedTuple):
+    """An instant on two clocks, ns.
+
+    Attributes:
+        now: On the clock that stamps are on; it may be set.
+        steady: On a clock that nobody sets: periods and watchdogs are measured on it.
+    """
+
+    now: int
+    steady: int
+
+    @classmethod
+    def of(cls, now: int) -> Moment:
+        """Return the instant where one clock is both, as in simulation."""
+        return cls(now, now)
+
 
 @dataclass(frozen=True, eq=False)
 class SentCommand:
-    """A command, and the chunk that it follows (0 while decelerating)."""
+    """What is to be sent.
+
+    Attributes:
+        command: Pose and opening.
+        twist: (6,) linear and angular velocity of the pose, m/s and rad/s.
+        stamp: The instant that the command is for, on the stamps' clock, ns.
+        chunk_stamp: Stamp of the chunk that it follows; 0 while decelerating.
+    """
 
     command: Command
+    twist: Array
+    stamp: int
     chunk_stamp: int
 
 
@@ -31,22 +63,41 @@ class Executor:
     """One arm under receding-horizon control.
 
     ``refused`` counts the chunks and poses that were not used, by reason.
+
+    Args:
+        limits: What may be sent.
+        horizon: How chunks are executed.
+        control_period: Time from one command to the next, ns.
+        resume_after_ood: Whether a hold for a strange scene ends when it is familiar again.
+        require_monitor: Whether nothing is sent without the monitor's decisions.
     """
 
     def __init__(
-        self, limits: SafetyLimits, horizon: HorizonConfig, *, resume_after_ood: bool = False
+        self,
+        limits: SafetyLimits,
+        horizon: HorizonConfig,
+        *,
+        control_period: int = NANOSECONDS // 100,
+        resume_after_ood: bool = False,
+        require_monitor: bool = False,
     ) -> None:
         self.limits = limits
         self.machine = SafetyMachine(limits, resume_after_ood=resume_after_ood)
         self.refused: Counter[str] = Counter()
         self._horizon = RecedingHorizon(horizon)
+        self._control_period = control_period
+        self._require_monitor = require_monitor
         self._set_point: SetPoint | None = None
         self._pose: Array | None = None
+        self._pose_stamp: int | None = None
         self._gripper: float | None = None
-        self._pose_at: int | None = None
-        self._chunk_at: int | None = None
+        self._came: dict[str, int] = {}  # what to when, on the steady clock
         self._ood = False
-        self._now: int | None = None
+        self._listening = True
+        self._last: Moment | None = None
+        self._grid = 0  # the steady clock in whole control periods
+        self._clock = ""
+        self._not_before = 0
 
     @property
     def state(self) -> State:
@@ -58,91 +109,190 @@ class Executor:
         """Why the state was entered."""
         return self.machine.reason
 
-    def observe_pose(self, pose: Array, now: int) -> None:
-        """Take the measured pose (7,); a damaged one is counted and not used."""
+    @property
+    def delay(self) -> int | None:
+        """Estimated time from an observation's stamp to its chunk's arrival, ns."""
+        return self._horizon.delay.value
+
+    def margin(self, now: int) -> int | None:
+        """Return how long the newest chunk outlasts the next one's estimated arrival, ns.
+
+        Below 0 the arm stutters: chunks are too short for the time that they take.
+        """
+        end, delay = self._horizon.end, self.delay
+        return None if end is None or delay is None else end - now - delay
+
+    def observe_pose(self, pose: Array, stamp: int, at: Moment) -> None:
+        """Take the measured pose (7,); one that cannot be used is counted.
+
+        A pose of the same stamp as before is a driver that repeats itself, and counts as none.
+        """
         try:
             check_poses(pose, "measured pose")
         except DataError:
-            self.refused["invalid pose"] += 1
+            self.refused["pose is damaged"] += 1
             return
-        self._pose, self._pose_at = pose, now
+        if abs(at.now - stamp) > self.limits.pose_timeout:
+            self.refused["pose is stamped on another clock, or old"] += 1
+            return
+        last = self._pose_stamp
+        if last is not None and 0 <= last - stamp <= self.limits.pose_timeout:
+            self.refused["pose is not newer than the one before"] += 1
+            return
+        self._pose, self._pose_stamp = pose, stamp
+        self._came["pose"] = at.steady
 
     def observe_gripper(self, opening: float) -> None:
         """Take the measured gripper opening in metres."""
         if np.isfinite(opening):
             self._gripper = opening
+        else:
+            self.refused["gripper opening is not finite"] += 1
 
-    def observe_ood(self, decision: OodDecision) -> None:
+    def observe_observation(self, at: Moment) -> None:
+        """Take note that the cameras have given an observation."""
+        self._came["observation"] = at.steady
+
+    def observe_ood(self, decision: OodDecision, at: Moment) -> None:
         """Take the monitor's decision."""
         self._ood = decision.flag
+        self._came["decision"] = at.steady
 
-    def offer_chunk(self, chunk: ActionChunk, now: int) -> str:
+    def observe_controller(self, listening: bool) -> None:
+        """Take note whether anybody follows the commands."""
+        self._listening = listening
+
+    def offer_chunk(self, chunk: ActionChunk, at: Moment) -> str:
         """Take a chunk; return why it is refused, or an empty string."""
-        reason = self._horizon.offer(chunk, now)
+        if self._clock and chunk.stamp < self._not_before:
+            reason = "chunk is from before the clock jumped"
+        else:
+            reason = self._horizon.offer(chunk, at.now)
         if reason:
             self.refused[reason.split(":")[0]] += 1
         else:
-            self._chunk_at = now
+            self._came["chunk"] = at.steady
+            self._clock = ""
         return reason
 
-    def arm(self, now: int) -> list[str]:
+    def arm(self, at: Moment) -> list[str]:
         """Arm; return the reasons for refusal, empty when armed."""
         if self.state not in (State.ARMED, State.RUNNING, State.HOLDING):
             self._set_point = None  # start from the measured pose
-        return self.machine.arm(self._inputs(now, None, 0.0))
+        return self.machine.arm(self._inputs(at, None, 0.0, 0))
 
     def stop(self, reason: str = "stopped by the operator") -> None:
         """Stop at once: nothing is sent until armed again."""
         self.machine.stop(reason)
         self._set_point = None
 
+    def fail(self, reason: str) -> None:
+        """Send nothing more: a fault that the caller has found, latched until armed again."""
+        self.machine.fail(reason)
+        self._set_point = None
+
     def reset(self, reason: str) -> None:
         """Forget chunks and set-point and return to idle: a new episode, or deactivation."""
         self.machine.disarm(reason)
         self._horizon.reset()
-        self._set_point = self._chunk_at = None
+        self._set_point = None
+        self._came.pop("chunk", None)
         self._ood = False
 
-    def step(self, now: int) -> SentCommand | None:
-        """Advance to ``now`` (ns); return what is to be sent, None for nothing.
+    def step(self, at: Moment) -> SentCommand | None:
+        """Advance to an instant; return what is to be sent, None for nothing.
 
-        Call it once per control period. A step of the clock beyond ten periods, or backwards,
-        is taken as a single period of 10 ms, so that the set-point never leaps.
+        The set-point advances in whole control periods of the steady clock: a step that comes
+        after three of them equals three steps. A step of either clock makes the chunks useless;
+        the arm is then braked, and goes on with chunks on the new clock.
         """
-        elapsed = 0 if self._now is None else now - self._now
-        self._now = now
-        if elapsed == 0:
+        last, self._last = self._last, at
+        if last is None:
+            self._grid = at.steady
             return None
-        period = elapsed / NANOSECONDS if 0 < elapsed <= NANOSECONDS // 10 else 0.01
-        reference = self._set_point.pose if self._set_point is not None else self._pose
+        periods = self._periods(at, last)
+        if periods == 0:
+            return None
+        following = self.state in (State.ARMED, State.RUNNING, State.HOLDING)
+        instant = at.now - (at.steady - self._grid)
         target = None
-        if self.state in (State.ARMED, State.RUNNING, State.HOLDING) and reference is not None:
-            target = self._horizon.target(now, reference)
-        pose = None if target is None else target.pose
+        if following and (reference := self._reference()) is not None:
+            twist = np.zeros(6) if self._set_point is None else self._set_point.twist
+            first = instant - (periods - 1) * self._control_period
+            target = self._horizon.target(first, reference, twist)
+        pose = None if target is None else target.goal
         gripper = 0.0 if target is None else target.gripper
-        state = self.machine.update(self._inputs(now, pose, gripper))
-        if state is State.RUNNING:
-            if self._set_point is None:
-                assert self._pose is not None
-                assert self._gripper is not None
-                self._set_point = SetPoint(self.limits, self._pose, self._gripper)
-            if target is not None:
-                command = self._set_point.follow(target.pose, target.gripper, period)
-                return SentCommand(command, target.chunk_stamp)
-        moving = self._set_point is not None and not self._set_point.at_rest
-        if state in (State.ARMED, State.RUNNING, State.HOLDING) and moving:
-            assert self._set_point is not None
-            return SentCommand(self._set_point.decelerate(period), 0)
-        return None
+        inputs = self._inputs(at, pose, gripper, periods * self._control_period)
+        state = self.machine.update(inputs)
+        if state not in (State.ARMED, State.RUNNING, State.HOLDING):
+            self._set_point = None
+            return None
+        if state is State.RUNNING and self._set_point is None:
+            assert self._pose is not None
+            assert self._gripper is not None
+            self._set_point = SetPoint(self.limits, self._pose, self._gripper)
+        return self._advance(instant, periods, follow=state is State.RUNNING)
 
-    def _inputs(self, now: int, target_pose: Array | None, target_gripper: float) -> Inputs:
+    def _periods(self, at: Moment, last: Moment) -> int:
+        """Return how many control periods have passed, after looking at what the clocks did."""
+        elapsed = at.steady - last.steady
+        step = (at.now - last.now) - elapsed
+        stalled = not 0 <= elapsed <= MAX_STALL
+        if stalled or abs(step) > MAX_CLOCK_STEP:
+            jump = elapsed - self._control_period if stalled else step
+            self._forget(f"clock jumped by {jump / NANOSECONDS:+.2f} s", at.now)
+        if stalled:
+            # What was awaited could not come: the watchdogs begin anew.
+            self._came = dict.fromkeys(self._came, at.steady)
+            self._grid = at.steady
+            return 1
+        periods = (at.steady - self._grid) // self._control_period
+        self._grid += periods * self._control_period
+        return periods
+
+    def _forget(self, what: str, now: int) -> None:
+        self._horizon.reset()
+        self._clock = f"{what}: waiting for an action chunk after it"
+        self._not_before = now
+
+    def _reference(self) -> Array | None:
+        return self._pose if self._set_point is None else self._set_point.pose
+
+    def _advance(self, instant: int, periods: int, *, follow: bool) -> SentCommand | None:
+        """Move the set-point by control periods, the last of which ends at ``instant``."""
+        set_point, sent = self._set_point, None
+        if set_point is None:
+            return None
+        seconds = self._control_period / NANOSECONDS
+        for left in reversed(range(periods)):
+            due = instant - left * self._control_period
+            target = self._horizon.target(due, set_point.pose, set_point.twist) if follow else None
+            if target is not None:
+                command = set_point.follow(target.pose, target.gripper, seconds)
+            elif set_point.at_rest:
+                continue
+            else:
+                command = set_point.decelerate(seconds)
+            stamp = 0 if target is None else target.chunk_stamp
+            sent = SentCommand(command, set_point.twist, due, stamp)
+        return sent
+
+    def _inputs(
+        self, at: Moment, target_pose: Array | None, target_gripper: float, elapsed: int
+    ) -> Inputs:
+        ages = {name: at.steady - came for name, came in self._came.items()}
         return Inputs(
             pose=self._pose,
             gripper=self._gripper,
-            pose_age=None if self._pose_at is None else now - self._pose_at,
-            chunk_age=None if self._chunk_at is None else now - self._chunk_at,
+            pose_age=ages.get("pose"),
+            observation_age=ages.get("observation"),
+            chunk_age=ages.get("chunk"),
+            decision_age=ages.get("decision") if self._require_monitor else 0,
             out_of_distribution=self._ood,
+            listening=self._listening,
+            clock=self._clock,
             target_pose=target_pose,
             target_gripper=target_gripper,
             command=None if self._set_point is None else self._set_point.pose,
+            elapsed=elapsed,
         )

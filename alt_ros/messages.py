@@ -65,6 +65,20 @@ def pose_of(pose: Any) -> Array:
     )
 
 
+def transforms_of(message: Any) -> list[tuple[str, str, int, Array]]:
+    """Return (parent, child, stamp in ns, pose (7,)) per transform of a TFMessage; unvalidated."""
+    transforms: list[tuple[str, str, int, Array]] = []
+    for stamped in message.transforms:
+        position, orientation = stamped.transform.translation, stamped.transform.rotation
+        values = [position.x, position.y, position.z]
+        values += [orientation.x, orientation.y, orientation.z, orientation.w]
+        pose = np.array(values, dtype=np.float64)
+        transforms.append(
+            (stamped.header.frame_id, stamped.child_frame_id, stamp_of(stamped), pose)
+        )
+    return transforms
+
+
 def opening_of(joint_state: Any, joint: str = "") -> float:
     """Return the gripper's opening in metres from a JointState message.
 

@@ -1,13 +1,23 @@
 """Which action is due now: receding-horizon execution of action chunks (Chi et al. 2023).
 
-Action i of a chunk is due at ``stamp + i * period``. After ``action_horizon`` (Ta) actions of the
-active chunk, the newest chunk takes over; actions that were due before the hand-over are never
-sent. Between actions the target is interpolated (linear, slerp); at a hand-over the step between
-the old and the new target is faded out, the gripper exempt. Time is an argument.
+Action i of a chunk is due at ``stamp + i * period``, and is sent the device's latency ahead of
+that. After ``action_horizon`` (Ta) actions of the active chunk, the newest chunk takes over;
+actions that were due before the hand-over are never sent. Between actions the target is
+interpolated (linear, slerp), and the last one lasts for one period. At a hand-over the old motion
+is blended into the new one, the gripper exempt. Time is an argument.
+
+Blending rules:
+
+- ``offset``: what the commanded motion is off the new chunk in pose and velocity fades out on a
+  quintic, so that pose, velocity and acceleration of the target are continuous.
+- ``crossfade``: the weight moves from the old chunk's target to the new one's on the same curve;
+  it goes over to the new chunk at once where the old one has ended.
+- ``none``: the new chunk at once; the set-point's limits alone smooth it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +30,12 @@ from alt_ros.types import ActionChunk
 
 Array = NDArray[np.float64]
 
+BLENDINGS = ("offset", "crossfade", "none")
+MAX_AHEAD = 50_000_000
+"""How far the clocks of two computers may disagree before a stamp counts as the future's, ns."""
+AT_REST: Array = np.zeros(6)
+AT_REST.setflags(write=False)
+
 
 @dataclass(frozen=True)
 class HorizonConfig:
@@ -27,35 +43,111 @@ class HorizonConfig:
 
     Attributes:
         action_horizon: Ta, actions executed before the newest chunk takes over.
-        fade: Time over which the step at a hand-over is faded out; 0 switches at once.
-        lead: How far ahead of its due time an action is sent: the arm's own delay.
+        blending: Rule at a hand-over: ``offset``, ``crossfade`` or ``none``.
+        fade: How long the blending lasts; 0 is ``none``.
+        arm_latency: How far ahead of its due time a pose is sent: the arm's own delay.
+        gripper_latency: The same for the gripper.
         max_age: A chunk whose observation is older than this when it arrives is refused.
+        max_rows: A chunk of more actions is refused.
     """
 
     action_horizon: int = 8
-    fade: int = 100_000_000
-    lead: int = 0
+    blending: str = "offset"
+    fade: int = 200_000_000
+    arm_latency: int = 0
+    gripper_latency: int = 0
     max_age: int = 500_000_000
+    max_rows: int = 1000
 
     def __post_init__(self) -> None:
         if self.action_horizon < 1:
             raise ConfigurationError(
                 f"action_horizon must be at least 1 action, got {self.action_horizon}"
             )
-        if self.fade < 0 or self.lead < 0 or self.max_age <= 0:
+        if self.blending not in BLENDINGS:
             raise ConfigurationError(
-                f"fade and lead must be at least 0 and max_age positive, got {self.fade}, "
-                f"{self.lead} and {self.max_age} ns"
+                f"blending must be one of {', '.join(BLENDINGS)}, got '{self.blending}'"
             )
+        for name in ("fade", "arm_latency", "gripper_latency"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(
+                    f"{name} must be at least 0, got {getattr(self, name)} ns"
+                )
+        if self.max_age <= 0 or self.max_rows < 1:
+            raise ConfigurationError(
+                f"max_age and max_rows must be positive, got {self.max_age} ns and {self.max_rows}"
+            )
+
+
+class DelayEstimate:
+    """How long chunks take from the observation's stamp to their arrival.
+
+    The estimate is the 90th percentile of the last 20, rounded down in rank: a single spike, such
+    as the first inference, never is the estimate once there are two delays.
+    """
+
+    def __init__(self) -> None:
+        self._delays: deque[int] = deque(maxlen=20)
+
+    def add(self, delay: int) -> None:
+        """Take a delay, ns."""
+        self._delays.append(delay)
+
+    @property
+    def value(self) -> int | None:
+        """The estimate, ns; None before the first chunk."""
+        if not self._delays:
+            return None
+        return sorted(self._delays)[int(0.9 * (len(self._delays) - 1))]
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Where one end effector should be now: pose (7,), gripper opening in metres."""
+    """Where one end effector should be now.
+
+    Attributes:
+        pose: (7,) what to follow, blended in from the motion before.
+        goal: (7,) what the chunk says, unblended.
+        gripper: Opening, metres.
+        chunk_stamp: Stamp of the chunk, ns.
+    """
 
     pose: Array
+    goal: Array
     gripper: float
     chunk_stamp: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """A chunk's targets: poses (n, 7), openings (n,)."""
+
+    chunk: ActionChunk
+    poses: Array
+    grippers: Array
+
+    @property
+    def end(self) -> int:
+        return self.chunk.stamp + len(self.poses) * self.chunk.period
+
+    def _bracket(self, due: int) -> tuple[int, int, float]:
+        position = (due - self.chunk.stamp) / self.chunk.period
+        index = min(max(int(position), 0), len(self.poses) - 1)
+        return index, min(index + 1, len(self.poses) - 1), position - index
+
+    def pose(self, due: int) -> Array:
+        index, after, fraction = self._bracket(due)
+        return interpolate_pose(self.poses[index], self.poses[after], fraction)
+
+    def twist(self, due: int) -> Array:
+        """Return linear and angular velocity (6,), m/s and rad/s."""
+        index, after, _ = self._bracket(due)
+        before, next_pose = self.poses[index], self.poses[after]
+        step = np.concatenate([next_pose[:3] - before[:3], rotation_between(before, next_pose)])
+        return step * (1e9 / self.chunk.period)
+
+    def gripper(self, due: int) -> float:
+        return float(self.grippers[self._bracket(due)[0]])
 
 
 class RecedingHorizon:
@@ -63,19 +155,24 @@ class RecedingHorizon:
 
     def __init__(self, config: HorizonConfig) -> None:
         self.config = config
-        self._newest: ActionChunk | None = None
-        self._active: ActionChunk | None = None
-        self._poses = np.zeros((0, 7))
-        self._grippers = np.zeros(0)
-        self._newest_targets = (self._poses, self._grippers)
+        self.delay = DelayEstimate()
+        self._newest: _Path | None = None
+        self._active: _Path | None = None
+        self._previous: _Path | None = None
         self._until = 0
+        self._last_due: int | None = None
         self._faded_from = 0
-        self._step_position = np.zeros(3)
-        self._step_turn = np.zeros(3)
+        self._offset = np.zeros(6)
+        self._offset_rate = np.zeros(6)
 
     def reset(self) -> None:
         """Forget every chunk."""
-        self._newest = self._active = None
+        self._newest = self._active = self._previous = self._last_due = None
+
+    @property
+    def end(self) -> int | None:
+        """When the newest chunk ends, ns; None without one."""
+        return None if self._newest is None else self._newest.end
 
     def offer(self, chunk: ActionChunk, now: int) -> str:
         """Take a chunk; return why it is refused, or an empty string."""
@@ -84,79 +181,85 @@ class RecedingHorizon:
                 f"chunk moves {chunk.layout.arms} arms and {chunk.layout.extra} other axes, "
                 f"this executor moves one arm"
             )
+        if len(chunk.actions) > self.config.max_rows:
+            return (
+                f"chunk is too long: {len(chunk.actions)} actions, allowed are "
+                f"{self.config.max_rows}"
+            )
         age, max_age = now - chunk.stamp, self.config.max_age
         if age > max_age:
             return f"chunk is too old: {age / 1e6:.0f} ms, allowed are {max_age / 1e6:.0f} ms"
-        if age < -max_age:
+        if age < -MAX_AHEAD:
             return f"chunk answers an observation in the future: by {-age / 1e6:.0f} ms"
-        if self._newest is not None and self._newest.stamp - now > max_age:
+        if self._newest is not None and self._newest.chunk.stamp - now > MAX_AHEAD:
             self.reset()  # the clock went back
-        if self._newest is not None and chunk.stamp <= self._newest.stamp:
+        if self._newest is not None and chunk.stamp <= self._newest.chunk.stamp:
             return "chunk is not newer than the one before"
         try:
             poses, grippers = split_arm_action(chunk.actions, 1)
         except DataError as error:
             return f"chunk holds no rotation: {error}"
-        self._newest, self._newest_targets = chunk, (poses[:, 0], grippers[:, 0])
+        self._newest = _Path(chunk, poses[:, 0], grippers[:, 0])
+        self.delay.add(age)
         return ""
 
-    def target(self, now: int, reference: Array) -> Target | None:
+    def target(self, now: int, reference: Array, twist: Array = AT_REST) -> Target | None:
         """Return what is due now.
 
         Args:
             now: Time, ns.
             reference: (7,) the pose sent last (or measured, before the first), which a new
-                chunk's first target is faded in from.
+                chunk is blended in from.
+            twist: (6,) its velocity, m/s and rad/s.
 
         Returns:
             The target, or None while no action is due: there is no chunk, or all are in the past.
         """
-        due = now + self.config.lead
+        due = now + self.config.arm_latency
         if self._may_switch(due):
-            self._activate(due, reference)
-        chunk = self._active
-        if chunk is None:
+            self._activate(due, reference, twist)
+        self._last_due = due
+        path = self._active
+        if path is None or not path.chunk.stamp <= due < path.end:
             return None
-        position = (due - chunk.stamp) / chunk.period
-        if position > len(chunk.actions) - 1 or position < 0:
-            return None
-        index = min(int(position), max(len(chunk.actions) - 2, 0))
-        after = min(index + 1, len(chunk.actions) - 1)
-        pose = interpolate_pose(self._poses[index], self._poses[after], position - index)
-        remaining = 0.0
-        if self.config.fade:
-            elapsed = (due - self._faded_from) / self.config.fade
-            remaining = 1.0 - min(max(elapsed, 0.0), 1.0)
-        if remaining > 0.0:
-            weight = remaining * remaining * (3.0 - 2.0 * remaining)  # smooth at both ends
-            rotation = Rotation.from_rotvec(weight * self._step_turn) * Rotation.from_quat(
-                pose[3:]
-            )
-            pose = np.concatenate([pose[:3] + weight * self._step_position, rotation.as_quat()])
-        return Target(pose, float(self._grippers[int(position)]), chunk.stamp)
+        goal = path.pose(due)
+        gripper = path.gripper(now + self.config.gripper_latency)
+        return Target(self._blend(goal, due), goal, gripper, path.chunk.stamp)
 
     def _may_switch(self, due: int) -> bool:
         newest = self._newest
         if newest is None or newest is self._active:
             return False
-        if not newest.stamp <= due <= self._end(newest):
+        if not newest.chunk.stamp <= due < newest.end:
             return False
-        return self._active is None or due >= self._until or self._end(self._active) < due
+        return self._active is None or due >= self._until or self._active.end <= due
 
-    @staticmethod
-    def _end(chunk: ActionChunk) -> int:
-        return chunk.stamp + (len(chunk.actions) - 1) * chunk.period
+    def _activate(self, due: int, reference: Array, twist: Array) -> None:
+        path = self._newest
+        assert path is not None
+        self._previous, self._active = self._active, path
+        self._until = due + self.config.action_horizon * path.chunk.period
+        # The reference was sent at the last instant, so that is where the blending starts.
+        since = due if self._last_due is None else max(min(self._last_due, due), due - MAX_AHEAD)
+        self._faded_from = since
+        start = path.pose(since)
+        turn = rotation_between(start, reference)
+        self._offset = np.concatenate([reference[:3] - start[:3], turn])
+        self._offset_rate = twist - path.twist(since)
 
-    def _activate(self, due: int, reference: Array) -> None:
-        chunk = self._newest
-        assert chunk is not None
-        self._active = chunk
-        self._poses, self._grippers = self._newest_targets
-        self._until = due + self.config.action_horizon * chunk.period
-        position = (due - chunk.stamp) / chunk.period
-        index = min(int(position), max(len(chunk.actions) - 2, 0))
-        after = min(index + 1, len(chunk.actions) - 1)
-        start = interpolate_pose(self._poses[index], self._poses[after], position - index)
-        self._faded_from = due
-        self._step_position = reference[:3] - start[:3]
-        self._step_turn = rotation_between(start, reference)
+    def _blend(self, pose: Array, due: int) -> Array:
+        rule, fade = self.config.blending, self.config.fade
+        # max: the clock may go back
+        s = max(due - self._faded_from, 0) / fade if fade else 1.0
+        if rule == "none" or s >= 1.0:
+            return pose
+        weight = 1.0 - s**3 * (10.0 - s * (15.0 - 6.0 * s))
+        if rule == "crossfade" and self._previous is not None:
+            if due >= self._previous.end:
+                return pose
+            return interpolate_pose(pose, self._previous.pose(due), weight)
+        # Quintic Hermite: weight and slope vanish at the end with their first two derivatives.
+        slope = s - s**3 * (6.0 - s * (8.0 - 3.0 * s))
+        offset = weight * self._offset + slope * (fade / 1e9) * self._offset_rate
+        rotation = Rotation.from_rotvec(offset[3:]) * Rotation.from_quat(pose[3:])
+        return np.concatenate([pose[:3] + offset[:3], rotation.as_quat()])

@@ -37,8 +37,11 @@ class SafetyLimits:
             command is a fault: something holds the arm.
         gripper_low, gripper_high: Range of the commanded opening.
         gripper_speed: m/s of the commanded opening.
-        policy_timeout: Longest time without a chunk.
+        observation_timeout: Longest time without an observation of the cameras.
+        policy_timeout: Longest time without a chunk, and without the monitor's decision.
         pose_timeout: Longest time without a measured pose.
+        hold_timeout: A hold that would end by itself, and an arming that nothing follows, end in
+            ``stopped`` after this time: nobody expects the arm to move by then.
     """
 
     workspace_low: tuple[float, float, float] = (0.15, -0.45, 0.0)
@@ -53,8 +56,10 @@ class SafetyLimits:
     gripper_low: float = 0.0
     gripper_high: float = 0.10
     gripper_speed: float = 0.25
+    observation_timeout: int = 2 * NANOSECONDS // 5
     policy_timeout: int = NANOSECONDS // 2
     pose_timeout: int = NANOSECONDS // 5
+    hold_timeout: int = 5 * NANOSECONDS
 
     def __post_init__(self) -> None:
         for name in (
@@ -66,8 +71,10 @@ class SafetyLimits:
             "tracking_distance",
             "tracking_angle",
             "gripper_speed",
+            "observation_timeout",
             "policy_timeout",
             "pose_timeout",
+            "hold_timeout",
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -122,6 +129,11 @@ class SetPoint:
     def at_rest(self) -> bool:
         """Whether the commanded pose stands still."""
         return not (self.velocity.any() or self.turn_rate.any())
+
+    @property
+    def twist(self) -> Array:
+        """Linear and angular velocity (6,), m/s and rad/s."""
+        return np.concatenate([self.velocity, self.turn_rate])
 
     def follow(self, pose: Array, gripper: float, period: float) -> Command:
         """Move towards a target for one control period (s); return what to send."""
@@ -203,6 +215,46 @@ class SetPoint:
         self.pose = np.concatenate([self.pose[:3] + self.velocity * period, rotation.as_quat()])
 
 
+class TwistFollower:
+    """The velocity that keeps an arm on the commanded pose, for controllers that take twists.
+
+    Args:
+        limits: Speed and acceleration that the twist obeys.
+        gain: Correction per distance from the commanded pose, 1/s.
+        period: Control period, s.
+    """
+
+    def __init__(self, limits: SafetyLimits, gain: float, period: float) -> None:
+        self._limits = limits
+        self._gain = gain
+        self._period = period
+        self._last = np.zeros(6)
+
+    def restart(self) -> None:
+        """Start from rest."""
+        self._last = np.zeros(6)
+
+    def twist(self, pose: Array, twist: Array, measured: Array) -> Array:
+        """Return the twist (6,) to send, m/s and rad/s.
+
+        Args:
+            pose: (7,) commanded.
+            twist: (6,) velocity of the commanded pose.
+            measured: (7,) where the arm is.
+        """
+        limits = self._limits
+        error = np.concatenate([pose[:3] - measured[:3], rotation_between(measured, pose)])
+        wanted = twist + self._gain * error
+        for part, speed, acceleration in (
+            (slice(0, 3), limits.linear_speed, limits.linear_acceleration),
+            (slice(3, 6), limits.angular_speed, limits.angular_acceleration),
+        ):
+            change = _shorten(wanted[part], speed) - self._last[part]
+            wanted[part] = self._last[part] + _shorten(change, acceleration * self._period)
+        self._last = wanted
+        return wanted
+
+
 class State(str, Enum):
     """States of the executor."""
 
@@ -216,20 +268,43 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the state machine looks at in one control period; ages in ns, None: never came."""
+    """What the state machine looks at in one control period.
+
+    Attributes:
+        pose: (7,) measured; None: never came.
+        gripper: Measured opening, metres; None: never came.
+        pose_age, observation_age, chunk_age, decision_age: Time since the last one came, ns on a
+            clock that never goes back; None: never came. ``decision_age`` is the monitor's.
+        out_of_distribution: The monitor's flag.
+        listening: Whether anybody follows the commands.
+        clock: What the clock did that made the chunks useless; empty once there are new ones.
+        target_pose, target_gripper: What is due now, not blended; None: nothing.
+        command: (7,) sent last; None: nothing since the arm was armed.
+        elapsed: Time since the last update, ns.
+    """
 
     pose: Array | None
     gripper: float | None
     pose_age: int | None
+    observation_age: int | None
     chunk_age: int | None
+    decision_age: int | None
     out_of_distribution: bool
+    listening: bool
+    clock: str
     target_pose: Array | None
     target_gripper: float
     command: Array | None
+    elapsed: int
 
 
 class SafetyMachine:
-    """Decides whether anything may be sent; every change of state has a reason."""
+    """Decides whether anything may be sent; every change of state has a reason.
+
+    Args:
+        limits: What is allowed.
+        resume_after_ood: Whether a hold for a strange scene ends when it is familiar again.
+    """
 
     def __init__(self, limits: SafetyLimits, *, resume_after_ood: bool = False) -> None:
         self.limits = limits
@@ -237,12 +312,13 @@ class SafetyMachine:
         self.reason = "not armed"
         self._resume_after_ood = resume_after_ood
         self._latched = False
+        self._waited = 0
 
     def arm(self, inputs: Inputs) -> list[str]:
         """Arm on an operator's request; return the reasons for refusal, empty when armed."""
         if self.state in (State.ARMED, State.RUNNING):
             return []
-        found = (self._broken(inputs), self._unfed(inputs), self._outside(inputs.pose))
+        found = (self._broken(inputs), self._outside(inputs.pose), *self._unfed(inputs))
         reasons = [reason for reason in found if reason]
         if inputs.out_of_distribution:
             reasons.append("scene is out of distribution")
@@ -256,6 +332,10 @@ class SafetyMachine:
     def stop(self, reason: str = "stopped by the operator") -> None:
         """Stop, from any state; latched until armed again."""
         self._enter(State.STOPPED, reason)
+
+    def fail(self, reason: str) -> None:
+        """Enter ``fault`` for what the caller has found."""
+        self._enter(State.FAULT, reason)
 
     def disarm(self, reason: str) -> None:
         """Return to idle."""
@@ -276,10 +356,17 @@ class SafetyMachine:
             pass  # only the operator's arm ends a latched hold
         else:
             self._feed(inputs)
+        if self.state is State.ARMED or (self.state is State.HOLDING and not self._latched):
+            self._waited += inputs.elapsed
+            if self._waited > self.limits.hold_timeout:
+                seconds = self.limits.hold_timeout / NANOSECONDS
+                self._enter(State.STOPPED, f"{self.state.value} for {seconds:g} s: {self.reason}")
+        else:
+            self._waited = 0
         return self.state
 
     def _feed(self, inputs: Inputs) -> None:
-        unfed = self._unfed(inputs) or self._strange(inputs)
+        unfed = next(filter(None, self._unfed(inputs)), "") or self._strange(inputs)
         if not unfed:
             if inputs.target_pose is not None and self.state is not State.RUNNING:
                 self._enter(State.RUNNING, "following chunks")
@@ -290,8 +377,10 @@ class SafetyMachine:
         limits = self.limits
         if inputs.pose is None or inputs.pose_age is None:
             return "no pose of the arm has come"
-        if abs(inputs.pose_age) > limits.pose_timeout:  # negative: the clock went back
-            return f"pose of the arm is older than {limits.pose_timeout / 1e6:.0f} ms"
+        if inputs.pose_age > limits.pose_timeout:
+            return f"no pose of the arm for {limits.pose_timeout / 1e6:.0f} ms"
+        if not inputs.listening:
+            return "no controller listens to the commands"
         if inputs.command is not None:
             distance, angle = pose_distance(inputs.command, inputs.pose)
             if distance > limits.tracking_distance or angle > limits.tracking_angle:
@@ -301,12 +390,14 @@ class SafetyMachine:
                 )
         return ""
 
-    def _unfed(self, inputs: Inputs) -> str:
-        if inputs.chunk_age is None:
-            return "no action chunk has come"
-        if abs(inputs.chunk_age) > self.limits.policy_timeout:
-            return f"no action chunk for {self.limits.policy_timeout / 1e6:.0f} ms"
-        return ""
+    def _unfed(self, inputs: Inputs) -> tuple[str, ...]:
+        limits = self.limits
+        return (
+            _silent("observation", inputs.observation_age, limits.observation_timeout),
+            inputs.clock
+            or _silent("action chunk", inputs.chunk_age, limits.policy_timeout)
+            or _silent("decision of the monitor", inputs.decision_age, limits.policy_timeout),
+        )
 
     def _strange(self, inputs: Inputs) -> str:
         pose = inputs.target_pose
@@ -337,3 +428,9 @@ class SafetyMachine:
 
     def _enter(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
+
+
+def _silent(subject: str, age: int | None, timeout: int) -> str:
+    if age is None:
+        return f"no {subject} has come"
+    return f"no {subject} for {timeout / 1e6:.0f} ms" if age > timeout else ""

@@ -48,6 +48,20 @@ OBSERVATION = ("alt/observation", "alt_ros/Observation", "newest", "paired image
 EMBEDDING = ("alt/embedding", "alt_ros/Embedding", "reliable", "unit vector, and one of each view")
 CHUNK = ("alt/action_chunk", "alt_ros/ActionChunk", "reliable", "Tp actions and their source")
 OOD = ("alt/ood", "alt_ros/OodFlag", "reliable", "flag, score, threshold, strangest view")
+STAMP = ("alt/observation_stamp", "std_msgs/Header", "reliable", "stamp of every observation")
+TWIST = ("target_twist", "geometry_msgs/TwistStamped", "reliable", "commanded velocity")
+    "target_twist",
+    "geometry_msgs/TwistStamped",
+    "reliable",
+    "commanded velocity, base frame",
+)
+TRAJECTORY = (
+    "joint_trajectory",
+    "trajectory_msgs/JointTrajectory",
+    "reliable",
+    "commanded joints, one point",
+)
+JOINTS = ("joint_states", "sensor_msgs/JointState", "sensor", "measured joints, rad")
 TARGET = ("target_pose", "geometry_msgs/PoseStamped", "reliable", "commanded end effector")
 OPENING = ("target_gripper", "std_msgs/Float64", "reliable", "commanded opening, m")
 CUP = ("sim/cup_pose", "geometry_msgs/PoseStamped", "reliable", "where the cup is")
@@ -66,9 +80,11 @@ NODES = (
                     "each view; `<view>/image_raw/compressed` with `compressed`",
                 ),
                 POSE,
+                ("/tf", "tf2_msgs/TFMessage", "keeps 100", "with `pose_source` tf"),
+                ("/tf_static", "tf2_msgs/TFMessage", "latched", "with `pose_source` tf"),
                 GRIPPER,
             ],
-            PUBLISHES: [OBSERVATION],
+            PUBLISHES: [OBSERVATION, STAMP],
         },
     ),
     ("encoder", "Encoder", {SUBSCRIBES: [OBSERVATION], PUBLISHES: [EMBEDDING]}),
@@ -77,9 +93,11 @@ NODES = (
         "executor",
         "ExecutorNode",
         {
-            SUBSCRIBES: [CHUNK, OOD, POSE, GRIPPER],
+            SUBSCRIBES: [CHUNK, OOD, STAMP, POSE, GRIPPER, JOINTS],
             PUBLISHES: [
                 TARGET,
+                TWIST,
+                TRAJECTORY,
                 OPENING,
                 ("alt/state", "alt_ros/ExecutorState", "latched", "state, reason, latency"),
             ],
@@ -107,11 +125,12 @@ NODES = (
         "sim_bridge",
         "SimBridge",
         {
-            SUBSCRIBES: [TARGET, OPENING],
+            SUBSCRIBES: [TARGET, TWIST, TRAJECTORY, OPENING],
             PUBLISHES: [
                 ("<view>/image_raw", "sensor_msgs/Image", "sensor", "wrist and third_person"),
                 POSE,
                 GRIPPER,
+                JOINTS,
                 ("/clock", "rosgraph_msgs/Clock", "reliable", "simulated time"),
                 CUP,
                 ("sim/success", "std_msgs/Bool", "latched", "whether the cup is held and lifted"),

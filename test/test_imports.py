@@ -24,6 +24,7 @@ ROS = {
     "std_msgs",
     "std_srvs",
     "diagnostic_msgs",
+    "tf2_msgs",
     "trajectory_msgs",
     "rosgraph_msgs",
     "lifecycle_msgs",

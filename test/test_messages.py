@@ -22,6 +22,7 @@ from alt_ros.messages import (
     opening_of,
     pose_of,
     stamp_of,
+    transforms_of,
 )
 from alt_ros.types import Neighbour, Observation
 
@@ -134,6 +135,24 @@ def test_an_image_message_that_contradicts_itself_is_refused():
 
 def test_a_pose_is_position_then_quaternion_with_w_last():
     np.testing.assert_array_equal(pose_of(pose()), [0.1, 0.2, 0.3, 0.0, 0.0, 0.6, 0.8])
+
+
+def test_a_transforms_message_gives_links_with_their_own_stamps():
+    stamped = [
+        TYPES["geometry_msgs/msg/TransformStamped"](
+            header=header(STAMP + k),
+            child_frame_id=child,
+            transform=TYPES["geometry_msgs/msg/Transform"](
+                translation=TYPES["geometry_msgs/msg/Vector3"](x=0.1 + k, y=0.2, z=0.3),
+                rotation=TYPES["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.6, w=0.8),
+            ),
+        )
+        for k, child in enumerate(["link", "tool"])
+    ]
+    first, second = transforms_of(TYPES["tf2_msgs/msg/TFMessage"](transforms=stamped))
+    assert first[:3] == ("base", "link", STAMP)
+    assert second[:3] == ("base", "tool", STAMP + 1)
+    np.testing.assert_array_equal(second[3], [1.1, 0.2, 0.3, 0.0, 0.0, 0.6, 0.8])
 
 
 def test_the_only_joint_is_the_gripper():

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import DataError
+from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.geometry import arm_action, interpolate_pose
-from alt_ros.messages import image_of, opening_of, pose_of, stamp_of
+from alt_ros.messages import image_of, opening_of, pose_of, stamp_of, transforms_of
 from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
+from alt_ros.transforms import TransformChain
 from alt_ros.types import ActionLayout, Observation, check_poses
 
 log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
+POSE_SOURCES = ("topic", "tf")
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
@@ -41,6 +43,11 @@ class BagTopics:
         pose: PoseStamped of the end effector.
         gripper: JointState with the opening in metres.
         gripper_joint: The joint to read; empty takes the only one.
+        pose_source: ``topic``, or ``tf``: the pose of ``eef_frame`` in ``base_frame``.
+        tf: TFMessage of the links that move.
+        tf_static: TFMessage of those that do not.
+        base_frame: With ``tf``: what the poses are given in.
+        eef_frame: With ``tf``: whose poses they are.
         target_pose: PoseStamped commands; absent from the bag: the measured pose is the action.
         target_gripper: Float64 commands.
     """
@@ -54,8 +61,24 @@ class BagTopics:
     pose: str = "/eef_pose"
     gripper: str = "/gripper_state"
     gripper_joint: str = ""
+    pose_source: str = "topic"
+    tf: str = "/tf"
+    tf_static: str = "/tf_static"
+    base_frame: str = ""
+    eef_frame: str = ""
     target_pose: str = "/target_pose"
     target_gripper: str = "/target_gripper"
+
+    def __post_init__(self) -> None:
+        if self.pose_source not in POSE_SOURCES:
+            raise ConfigurationError(
+                f"pose_source must be one of {', '.join(POSE_SOURCES)}, got '{self.pose_source}'"
+            )
+
+    @property
+    def of_pose(self) -> tuple[str, ...]:
+        """The topics that the pose comes from."""
+        return (self.pose,) if self.pose_source == "topic" else (self.tf, self.tf_static)
 
 
 def read_messages(
@@ -182,22 +205,67 @@ def _read_success(path: Path) -> bool | None:
     return None if noted is None else noted == "true"
 
 
-def replay_matches(
-    path: Path, topics: BagTopics, config: SynchronizationConfig
-) -> Iterator[Match[Any]]:
-    """Yield what the live synchroniser would have matched, frames still as messages."""
-    synchronizer: Synchronizer[Any] = Synchronizer(config)
-    views = {topic: view for view, topic in topics.images.items()}
-    for topic, _, message in read_messages(path, [*views, topics.pose, topics.gripper]):
-        if topic in views:
-            yield from synchronizer.add_frame(views[topic], stamp_of(message), message)
-        elif topic == topics.pose:
-            yield from synchronizer.add_pose(stamp_of(message), pose_of(message.pose))
-        else:
-            opening = opening_of(message, topics.gripper_joint)
-            yield from synchronizer.add_gripper(stamp_of(message), opening)
-    if synchronizer.drops:
-        log.info("bag '%s': frames not used: %s", path, dict(synchronizer.drops))
+class BagReplay:
+    """A bag through the live node's synchroniser.
+
+    Attributes:
+        synchronizer: Its counters tell, after the replay, what was not used.
+        size_change: The first image that was not of its view's size, in words; empty if none.
+    """
+
+    def __init__(self, path: Path, topics: BagTopics, config: SynchronizationConfig) -> None:
+        self.synchronizer: Synchronizer[Any] = Synchronizer(config)
+        self.size_change = ""
+        self._path = path
+        self._topics = topics
+        self._chain: TransformChain | None = None
+        if topics.pose_source == "tf":
+            self._chain = TransformChain(
+                topics.base_frame, topics.eef_frame, config.max_bracket, config.clock_jump
+            )
+
+    @property
+    def pose_problem(self) -> str:
+        """Why transforms give no pose; empty where they do, or are not asked for."""
+        return "" if self._chain is None else self._chain.problem
+
+    def matches(self) -> Iterator[Match[Any]]:
+        """Yield what the live synchroniser would have matched, frames still as messages."""
+        topics, add = self._topics, self.synchronizer
+        views = {topic: view for view, topic in topics.images.items()}
+        for topic, _, message in read_messages(
+            self._path, [*views, *topics.of_pose, topics.gripper]
+        ):
+            if topic in views:
+                yield from add.add_frame(views[topic], stamp_of(message), message)
+            elif topic == topics.gripper:
+                opening = opening_of(message, topics.gripper_joint)
+                yield from add.add_gripper(stamp_of(message), opening)
+            elif self._chain is None:
+                yield from add.add_pose(stamp_of(message), pose_of(message.pose))
+            else:
+                for parent, child, stamp, pose in transforms_of(message):
+                    is_static = topic == topics.tf_static
+                    for at, sample in self._chain.add(
+                        parent, child, stamp, pose, is_static=is_static
+                    ):
+                        yield from add.add_pose(at, sample)
+        if add.drops:
+            log.info("bag '%s': not used: %s", self._path, dict(add.drops))
+
+    def observations(self) -> Iterator[Observation]:
+        """Yield the observations that the live camera_sync published, bit for bit.
+
+        Frames that do not decode or change their size are left out with a warning, as the live
+        node does.
+        """
+        for match in self.matches():
+            try:
+                yield self.synchronizer.observation(match, image_of)
+            except DataError as error:
+                log.warning("bag '%s', stamp %d: %s", self._path, match.stamp, error)
+                if self.synchronizer.drops["size_changed"]:
+                    self.size_change = self.size_change or str(error)
 
 
 def replay_observations(
@@ -205,13 +273,9 @@ def replay_observations(
 ) -> Iterator[Observation]:
     """Yield the observations that the live camera_sync published, bit for bit.
 
-    Frames that do not decode are left out with a warning, as the live node does.
+    Frames that do not decode or change their size are left out with a warning.
     """
-    for match in replay_matches(path, topics, config):
-        try:
-            yield match.observation(image_of)
-        except DataError as error:
-            log.warning("bag '%s', stamp %d: %s", path, match.stamp, error)
+    return BagReplay(path, topics, config).observations()
 
 
 def _read_commands(path: Path, topics: BagTopics) -> tuple[list[int], Array, list[int], Array]:
@@ -257,7 +321,13 @@ def read_bag(
     """
     topics = BagTopics() if topics is None else topics
     config = SynchronizationConfig(tuple(topics.images)) if config is None else config
-    observations = list(replay_observations(path, topics, config))
+    replay = BagReplay(path, topics, config)
+    observations = list(replay.observations())
+    if replay.size_change:
+        raise DataError(
+            f"bag '{path}', image size changes within the episode: {replay.size_change}; record "
+            f"it again with one size"
+        )
     pose_stamps, poses, gripper_stamps, grippers = _read_commands(path, topics)
     if pose_stamps and gripper_stamps:
         start = max(pose_stamps[0], gripper_stamps[0])
@@ -265,7 +335,8 @@ def read_bag(
     if not observations:
         raise DataError(
             f"bag '{path}' holds no frame with all of {sorted(topics.images.values())}, "
-            f"'{topics.pose}' and '{topics.gripper}': check the topic names and stamps"
+            f"{', '.join(map(repr, topics.of_pose))} and '{topics.gripper}': "
+            + (replay.pose_problem or "check the topic names and stamps")
         )
     if pose_stamps and gripper_stamps:
         actions = np.array(
@@ -282,7 +353,7 @@ def read_bag(
     return Demonstration(
         name=path.stem if path.is_file() else path.name,
         stamps=np.array([o.stamp for o in observations], np.int64),
-        images={view: _stack(observations, view, path) for view in topics.images},
+        images={view: np.stack([o.images[view] for o in observations]) for view in topics.images},
         poses=np.array([o.poses for o in observations]),
         grippers=np.array([o.grippers for o in observations]),
         state=np.zeros((len(observations), 0)),
@@ -291,16 +362,6 @@ def read_bag(
         success=_read_success(path),
         source=str(path),
     )
-
-
-def _stack(observations: Sequence[Observation], view: str, path: Path) -> NDArray[np.uint8]:
-    shapes = {o.images[view].shape for o in observations}
-    if len(shapes) > 1:
-        raise DataError(
-            f"bag '{path}', view '{view}': image size changes within the episode, "
-            f"{sorted(shapes)}: record it again with one size"
-        )
-    return np.stack([o.images[view] for o in observations])
 
 
 def _pose_at(stamp: int, stamps: Sequence[int], poses: Array) -> Array:

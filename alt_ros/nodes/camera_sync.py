@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Header
 
-from alt_ros.errors import DataError
-from alt_ros.messages import opening_of, pose_of, stamp_of
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.messages import opening_of, pose_of, stamp_of, transforms_of
 from alt_ros.msg import Observation
 from alt_ros.nodes.conversions import decode, to_observation
-from alt_ros.nodes.node import NEWEST, SENSOR, AltNode, run
+from alt_ros.nodes.node import NEWEST, RELIABLE, SENSOR, AltNode, run
 from alt_ros.nodes.parameters import parameter
 from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
+from alt_ros.transforms import TransformChain
+
+# What tf2's broadcasters offer.
+TF = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+TF_STATIC = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+RATE_AT_LEAST = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class CameraSyncParameters:
     )
     max_skew: float = parameter(
         0.02,
-        "Largest distance of paired stamps; at most half a frame period",
+        "Largest distance of paired stamps; at most half a frame period, measured ones too",
         unit="s",
         low=0.0,
         high=5.0,
@@ -44,7 +62,50 @@ class CameraSyncParameters:
     max_wait: float = parameter(
         0.2, "How long a frame waits for its partners", unit="s", low=0.001, high=5.0
     )
+    clock_jump: float = parameter(
+        0.5, "Stamps that go back by more mean a restarted clock", unit="s", low=0.001, high=60.0
+    )
+    latencies_views: tuple[float, ...] = parameter(
+        (0.0,), "Delay inside the views' stamps, one for all or one each", unit="s"
+    )
+    latency_pose: float = parameter(
+        0.0, "Delay inside the pose's stamps", unit="s", low=-1.0, high=1.0
+    )
+    latency_gripper: float = parameter(
+        0.0, "Delay inside the gripper's stamps", unit="s", low=-1.0, high=1.0
+    )
+    pose_source: str = parameter(
+        "topic", "Where the pose comes from: eef_pose, or /tf", choices=("topic", "tf")
+    )
+    base_frame: str = parameter("", "With tf: the frame that poses are given in")
+    eef_frame: str = parameter("", "With tf: the frame of the end effector")
     gripper_joint: str = parameter("", "Joint with the opening; empty takes the only one")
+
+    def synchronization(self) -> SynchronizationConfig:
+        """Return how streams are matched.
+
+        Raises:
+            ConfigurationError: A value is out of bounds, or two contradict each other.
+        """
+        latencies = self.latencies_views * (
+            len(self.views) if len(self.latencies_views) == 1 else 1
+        )
+        if len(latencies) != len(self.views):
+            raise ConfigurationError(
+                f"latencies_views must have one value, or one for each of {list(self.views)}, got "
+                f"{list(self.latencies_views)}"
+            )
+        delays = dict(zip(self.views, latencies, strict=True))
+        delays |= {"pose": self.latency_pose, "gripper": self.latency_gripper}
+        return SynchronizationConfig(
+            views=self.views,
+            frame_period=round(self.frame_period * 1e9),
+            max_skew=round(self.max_skew * 1e9),
+            max_bracket=round(self.max_bracket * 1e9),
+            max_wait=round(self.max_wait * 1e9),
+            clock_jump=round(self.clock_jump * 1e9),
+            latencies={stream: round(delay * 1e9) for stream, delay in delays.items()},
+        )
 
 
 class CameraSync(AltNode):
@@ -56,25 +117,36 @@ class CameraSync(AltNode):
     def configure(self) -> None:
         """Build the synchroniser and subscribe."""
         p = self.parameters
-        config = SynchronizationConfig(
-            views=p.views,
-            frame_period=round(p.frame_period * 1e9),
-            max_skew=round(p.max_skew * 1e9),
-            max_bracket=round(p.max_bracket * 1e9),
-            max_wait=round(p.max_wait * 1e9),
-        )
+        config = p.synchronization()
         self._synchronizer: Synchronizer[Any] = Synchronizer(config)
         self._frame_id = ""
-        self._published = self._last_published = 0
+        self._published = 0
+        self._window: list[tuple[int, int, int]] = []  # skew, bracket, age in ns since the report
+        self._reported_at, self._reported_drops = time.monotonic(), 0
         self._troubles: set[str] = set()
         self._publisher = self.create_lifecycle_publisher(Observation, "alt/observation", NEWEST)
+        self._stamp_publisher = self.create_lifecycle_publisher(
+            Header, "alt/observation_stamp", RELIABLE
+        )
         for view in p.views:
             kind, topic = Image, f"{view}/image_raw"
             if p.compressed:
                 kind, topic = CompressedImage, f"{topic}/compressed"
             self.create_subscription(kind, topic, partial(self._on_image, view), SENSOR)
-        self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SENSOR)
         self.create_subscription(JointState, "gripper_state", self._on_gripper, SENSOR)
+        self._chain: TransformChain | None = None
+        if p.pose_source == "topic":
+            self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SENSOR)
+            return
+        self._chain = TransformChain(
+            p.base_frame, p.eef_frame, config.max_bracket, config.clock_jump
+        )
+        self._frame_id = self._chain.base
+        transforms = _transforms_message()
+        self.create_subscription(transforms, "/tf", partial(self._on_transforms, False), TF)
+        self.create_subscription(
+            transforms, "/tf_static", partial(self._on_transforms, True), TF_STATIC
+        )
 
     def _on_image(self, view: str, message: Any) -> None:
         self._publish(self._synchronizer.add_frame(view, stamp_of(message), message))
@@ -82,6 +154,12 @@ class CameraSync(AltNode):
     def _on_pose(self, message: PoseStamped) -> None:
         self._frame_id = message.header.frame_id
         self._publish(self._synchronizer.add_pose(stamp_of(message), pose_of(message.pose)))
+
+    def _on_transforms(self, is_static: bool, message: Any) -> None:
+        assert self._chain is not None
+        for parent, child, stamp, transform in transforms_of(message):
+            for at, pose in self._chain.add(parent, child, stamp, transform, is_static=is_static):
+                self._publish(self._synchronizer.add_pose(at, pose))
 
     def _on_gripper(self, message: JointState) -> None:
         try:
@@ -92,22 +170,26 @@ class CameraSync(AltNode):
         self._publish(self._synchronizer.add_gripper(stamp_of(message), opening))
 
     def _publish(self, matches: list[Match[Any]]) -> None:
+        if self._synchronizer.refusal:
+            self._trouble("refusal", self._synchronizer.refusal)
         if not self.is_active:
             return
         for match in matches:
             try:
-                observation = match.observation(decode)
+                observation = self._synchronizer.observation(match, decode)
             except DataError as error:
-                self._synchronizer.drops["undecodable"] += 1
-                self._trouble("decode", str(error))
+                self._trouble("images", f"{error}; restart camera_sync if a new size is meant")
                 continue
             if self._troubles:
                 self.get_logger().info("observations flow again")
                 self._troubles.clear()
             stamps = {view: stamp_of(frame) for view, frame in match.frames.items()}
             now = self.get_clock().now().nanoseconds
-            self._publisher.publish(to_observation(observation, stamps, now, self._frame_id))
+            message = to_observation(observation, stamps, now, self._frame_id)
+            self._publisher.publish(message)
+            self._stamp_publisher.publish(message.header)
             self._published += 1
+            self._window.append((match.skew, match.bracket, max(now - match.stamp, 0)))
 
     def _trouble(self, kind: str, text: str) -> None:
         """Warn once per kind until observations flow again."""
@@ -116,14 +198,66 @@ class CameraSync(AltNode):
             self.get_logger().warning(text)
 
     def diagnostics(self) -> tuple[bytes, str, dict[str, Any]]:
-        """Report the rate and the drops by reason."""
+        """Report rate, skew, age, bracket, measured periods and the drops by reason."""
         if not hasattr(self, "_synchronizer"):
             return DiagnosticStatus.STALE, "not configured", {}
-        rate, self._last_published = self._published - self._last_published, self._published
-        level = DiagnosticStatus.OK if rate else DiagnosticStatus.ERROR
-        values = {"rate [1/s]": rate, "observations": self._published}
-        values.update({f"dropped: {k}": v for k, v in self._synchronizer.drops.items()})
-        return level, f"{rate} observations a second", values
+        synchronizer = self._synchronizer
+        now = time.monotonic()
+        rate = len(self._window) / max(now - self._reported_at, 1e-3)
+        skews, brackets, ages = zip(*self._window, strict=True) if self._window else ((), (), ())
+        drops = synchronizer.drops + (Counter() if self._chain is None else self._chain.drops)
+        dropped = drops.total() - self._reported_drops
+        self._window, self._reported_at, self._reported_drops = [], now, drops.total()
+
+        values: dict[str, Any] = {"rate [1/s]": f"{rate:.1f}", "observations": self._published}
+        values |= _percentiles("skew", skews) | _percentiles("age", ages)
+        if brackets:
+            values["bracket max [ms]"] = f"{max(brackets) / 1e6:.2f}"
+        for view, period in synchronizer.periods.items():
+            values[f"frame period {view} [ms]"] = f"{period / 1e6:.2f}"
+        for stream, behind in synchronizer.behind.items():
+            values[f"stamps behind {stream} [ms]"] = f"{behind / 1e6:.1f}"
+        values |= {f"dropped: {reason}": count for reason, count in drops.items()}
+
+        nominal = 1.0 / self.parameters.frame_period
+        text = f"{rate:.1f} of {nominal:.1f} observations a second"
+        if self._chain is not None and self._chain.problem:
+            self._trouble("transforms", self._chain.problem)
+            return DiagnosticStatus.ERROR, self._chain.problem, values
+        if synchronizer.refusal:
+            return DiagnosticStatus.ERROR, synchronizer.refusal, values
+        if not skews:
+            last, behind = max(synchronizer.behind.items(), key=lambda s: s[1], default=("", 0))
+            if behind > synchronizer.config.clock_jump:
+                text += f", the stamps of '{last}' lie {behind / 1e9:.1f} s behind the newest"
+            return DiagnosticStatus.ERROR, text, values
+        if rate < RATE_AT_LEAST * nominal or dropped:
+            return DiagnosticStatus.WARN, f"{text}, {dropped} messages not used", values
+        return DiagnosticStatus.OK, text, values
+
+
+def _transforms_message() -> Any:
+    """Return the class of /tf's messages.
+
+    Raises:
+        ConfigurationError: Its package is not installed.
+    """
+    try:
+        return import_module("tf2_msgs.msg").TFMessage
+    except ImportError as error:
+        raise ConfigurationError(
+            "pose_source 'tf' needs the package tf2_msgs, which is not installed: install "
+            "ros-<distro>-tf2-msgs, or take pose_source 'topic'"
+        ) from error
+
+
+def _percentiles(name: str, values: Sequence[int]) -> dict[str, str]:
+    if not values:
+        return {}
+    return {
+        f"{name} p50 [ms]": f"{np.median(values) / 1e6:.2f}",
+        f"{name} max [ms]": f"{max(values) / 1e6:.2f}",
+    }
 
 
 def main() -> int:

@@ -16,7 +16,8 @@ from alt_ros.errors import DataError
 from alt_ros.messages import image_of
 from alt_ros.msg import ActionChunk as ActionChunkMessage
 from alt_ros.msg import Observation as ObservationMessage
-from alt_ros.types import NANOSECONDS, ActionChunk, Observation
+from alt_ros.msg import OodFlag
+from alt_ros.types import NANOSECONDS, ActionChunk, Neighbour, Observation, OodDecision
 
 try:  # the compiled core that a robot's own ROS brings; a wheel of the same name lacks it
     from cv_bridge import CvBridge, CvBridgeError
@@ -108,6 +109,12 @@ def to_observation(
     message.age = to_duration(max(now - observation.stamp, 0))
     message.published = system_time()
     return message
+
+
+def to_decision(message: OodFlag) -> OodDecision:
+    """Return the monitor's decision of an OodFlag message."""
+    neighbour = Neighbour(message.demonstration, message.frame, message.score)
+    return OodDecision(message.flag, message.score, message.threshold, neighbour, message.view)
 
 
 def to_chunk(chunk: ActionChunk, frame_id: str, policy: str) -> ActionChunkMessage:

@@ -1,28 +1,40 @@
-"""The executor node: streams what is due now to the arm, within the limits, or nothing."""
+"""The executor node: streams what is due now to the arm, within the limits, or nothing.
+
+On the robot's clock the commands come from a thread of their own (alt_ros/control_loop.py); under
+simulated time they come with /clock, whatever its speed. Callbacks and that thread share one lock,
+so after ``alt/stop`` has answered nothing is sent.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections import deque
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64
+from std_msgs.msg import Float64, Header
 from std_srvs.srv import Trigger
 
+from alt_ros.control_loop import enter_realtime
 from alt_ros.errors import DataError
-from alt_ros.execution import Executor, SentCommand
-from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of
-from alt_ros.msg import ActionChunk, ExecutorState, OodFlag
-from alt_ros.nodes.conversions import to_pose_stamped, to_time
+from alt_ros.execution import Executor, Moment, SentCommand
+from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of, stamp_of
+from alt_ros.msg import ActionChunk, OodFlag
+from alt_ros.nodes.arm_output import arm_output, is_listened_to
+from alt_ros.nodes.control_ticks import ClockTicks, LoopTicks
+from alt_ros.nodes.conversions import to_decision
 from alt_ros.nodes.executor_parameters import ExecutorParameters
-from alt_ros.nodes.node import LATCHED, RELIABLE, SENSOR, AltNode, run
-from alt_ros.safety import State
-from alt_ros.types import Neighbour, OodDecision
+from alt_ros.nodes.executor_status import ExecutorStatus
+from alt_ros.nodes.node import RELIABLE, SENSOR, AltNode, run
+from alt_ros.types import NANOSECONDS
+
+MAX_VALUES = 100_000
+"""A chunk of more numbers is not even looked at."""
 
 
 class ExecutorNode(AltNode):
@@ -34,141 +46,205 @@ class ExecutorNode(AltNode):
     def configure(self) -> None:
         """Build the executor, subscribe, offer the services."""
         p = self.parameters
-        self._executor = Executor(p.limits(), p.horizon(), resume_after_ood=p.resume_after_ood)
-        self._frame_id = ""
-        self._commands = self._chunks = 0
-        self._latencies: deque[float] = deque(maxlen=1000)
-        self._published_at: dict[int, int] = {}
-        self._last_state: tuple[State, str] | None = None
-        self._pose_publisher = self.create_lifecycle_publisher(
-            PoseStamped, "target_pose", RELIABLE
+        self._lock = threading.RLock()
+        self._period = round(NANOSECONDS / p.control_rate)
+        self._executor = Executor(
+            p.limits(),
+            p.horizon(),
+            control_period=self._period,
+            resume_after_ood=p.resume_after_ood,
+            require_monitor=p.require_monitor,
         )
+        self._simulated = self.get_parameter("use_sim_time").value
+        self._ticks: ClockTicks | LoopTicks | None = None
+        self._broken = ""
+        self._scheduling = "driven by /clock"
+        if not self._simulated:
+            self._scheduling = enter_realtime(p.realtime_priority)
+            self.get_logger().info(f"scheduling: {self._scheduling}")
+        self._frame_id = ""
+        self._measured = np.zeros(7)
+        self._moving = False
+        self._output = arm_output(self, p, p.limits())
         self._gripper_publisher = self.create_lifecycle_publisher(
             Float64, "target_gripper", RELIABLE
         )
-        # The state is told in every life-cycle state, so it is not a lifecycle publisher.
-        self._state_publisher = self.create_publisher(ExecutorState, "alt/state", LATCHED)
+        self._status = ExecutorStatus(self)
         self.create_subscription(ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE)
         self.create_subscription(OodFlag, "alt/ood", self._on_ood, RELIABLE)
+        self.create_subscription(Header, "alt/observation_stamp", self._on_observation, RELIABLE)
         self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SENSOR)
         self.create_subscription(JointState, "gripper_state", self._on_gripper, SENSOR)
         self.create_service(Trigger, "alt/arm", self._on_arm)
         self.create_service(Trigger, "alt/stop", self._on_stop)
         self.create_service(Trigger, "alt/disarm", self._on_disarm)
-        self.create_timer(1.0 / p.control_rate, self._on_tick)
-        self.create_timer(0.5, self._publish_state)
-        self._publish_state()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.1, self._look_for_controller, clock=steady)
+        self.create_timer(0.5, self._tell)
+        self._tell()
+
+    def activate(self) -> None:
+        """Begin to tick."""
+        if self._simulated:
+            self._ticks = ClockTicks(self.get_clock(), self._tick)
+        else:
+            self._ticks = LoopTicks(
+                self.get_clock(),
+                self._period,
+                self.parameters.realtime_priority,
+                self._tick,
+                self._on_failure,
+            )
 
     def deactivate(self) -> None:
         """Stop sending; the arm stays at the last command."""
-        self._executor.stop("deactivated")
-        self._publish_state()
+        assert self._ticks is not None
+        self._ticks.stop()
+        self._stop("deactivated")
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
 
+    def _at(self) -> Moment:
+        now = self._now()
+        return Moment.of(now) if self._simulated else Moment(now, time.monotonic_ns())
+
     def _on_chunk(self, message: ActionChunk) -> None:
+        with self._lock:
+            refused = self._refusal(message)
+            if refused:
+                self._executor.refused[refused] += 1
+                return
         try:
             chunk = chunk_of(message)
         except DataError as error:
-            self._executor.refused["damaged chunk"] += 1
+            with self._lock:
+                self._executor.refused["chunk is damaged"] += 1
             self.get_logger().warning(str(error), throttle_duration_sec=1.0)
             return
-        if not self._executor.offer_chunk(chunk, self._now()):
-            self._chunks += 1
-            self._published_at[chunk.stamp] = nanoseconds(message.observation_published)
-            if len(self._published_at) > 100:
-                self._published_at.pop(next(iter(self._published_at)))
+        with self._lock:
+            if not self._executor.offer_chunk(chunk, self._at()):
+                self._status.accepted(chunk.stamp, nanoseconds(message.observation_published))
+
+    def _refusal(self, message: ActionChunk) -> str:
+        """Return what can be told before a chunk's values are looked at."""
+        frame = message.header.frame_id
+        if frame and self._frame_id and frame != self._frame_id:
+            return f"chunk is in frame '{frame}' and the arm's pose in '{self._frame_id}'"
+        if len(message.actions) > MAX_VALUES:
+            return "chunk is too long"
+        return ""
 
     def _on_ood(self, message: OodFlag) -> None:
-        neighbour = Neighbour(message.demonstration, message.frame, message.score)
-        self._executor.observe_ood(
-            OodDecision(message.flag, message.score, message.threshold, neighbour, message.view)
-        )
-        if message.flag:
-            self._on_tick()  # do not wait for the next period to brake
+        decision = to_decision(message)
+        with self._lock:
+            self._executor.observe_ood(decision, self._at())
+
+    def _on_observation(self, message: Header) -> None:
+        with self._lock:
+            self._executor.observe_observation(self._at())
 
     def _on_pose(self, message: PoseStamped) -> None:
-        self._frame_id = message.header.frame_id
-        self._executor.observe_pose(pose_of(message.pose), self._now())
+        pose, stamp = pose_of(message.pose), stamp_of(message)
+        with self._lock:
+            self._frame_id = message.header.frame_id
+            self._executor.observe_pose(pose, stamp, self._at())
+            self._measured = pose
 
     def _on_gripper(self, message: JointState) -> None:
         try:
-            self._executor.observe_gripper(opening_of(message, self.parameters.gripper_joint))
+            opening = opening_of(message, self.parameters.gripper_joint)
         except DataError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            return
+        with self._lock:
+            self._executor.observe_gripper(opening)
+
+    def _look_for_controller(self) -> None:
+        listening = is_listened_to(self, self._output, self.parameters.controller)
+        with self._lock:
+            self._executor.observe_controller(listening)
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        reasons = self._executor.arm(self._now()) if self.is_active else ["node is not active"]
+        with self._lock:
+            if not self.is_active:
+                reasons = ["node is not active"]
+            elif self._broken:
+                reasons = [self._broken]
+            else:
+                reasons = self._executor.arm(self._at())
+            self._tell()
         response.success = not reasons
         response.message = "; ".join(reasons) or "armed"
-        self._publish_state()
         return response
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._executor.stop()
-        self._publish_state()
+        self._stop("stopped by the operator")
         response.success, response.message = True, "stopped"
         return response
 
+    def _stop(self, reason: str) -> None:
+        with self._lock:
+            self._executor.stop(reason)
+            self._halt(self._now())
+            self._tell()
+
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._executor.reset("disarmed by the operator")
-        self._publish_state()
+        with self._lock:
+            self._executor.reset("disarmed by the operator")
+            self._halt(self._now())
+            self._tell()
         response.success, response.message = True, "idle"
         return response
 
-    def _on_tick(self) -> None:
-        if not self.is_active:
+    def _on_failure(self, error: BaseException) -> None:
+        with self._lock:
+            self._broken = f"control loop has ended: {type(error).__name__}: {error}"
+            self._executor.fail(self._broken)
+            self._tell()
+
+    def _tick(self, at: Moment) -> None:
+        with self._lock:
+            if not self.is_active:
+                return
+            sent = self._executor.step(at)
+            if sent is not None:
+                self._send(sent)
+            else:
+                self._halt(at.now)
+            if self._status.is_news(self._executor):
+                self._tell()
+
+    def _send(self, sent: SentCommand) -> None:
+        try:
+            self._output.send(sent, self._measured, self._frame_id)
+        except DataError as error:
+            self._executor.fail(str(error))
+            self._halt(sent.stamp)
             return
-        now = self._now()
-        sent = self._executor.step(now)
-        if sent is not None:
-            self._send(sent, now)
-        if (self._executor.state, self._executor.reason) != self._last_state:
-            self._publish_state()
+        self._gripper_publisher.publish(Float64(data=sent.command.gripper))
+        self._moving = True
+        self._status.sent(sent.chunk_stamp)
 
-    def _send(self, sent: SentCommand, now: int) -> None:
-        command = sent.command
-        self._pose_publisher.publish(to_pose_stamped(command.pose, now, self._frame_id))
-        self._gripper_publisher.publish(Float64(data=command.gripper))
-        self._commands += 1
-        published = self._published_at.pop(sent.chunk_stamp, None)
-        if published is not None:
-            self._latencies.append((time.time_ns() - published) / 1e6)
+    def _halt(self, now: int) -> None:
+        if self._moving:
+            self._moving = False
+            self._output.halt(now, self._frame_id)
 
-    def _publish_state(self) -> None:
-        state, reason = self._executor.state, self._executor.reason
-        if self._last_state != (state, reason):
-            self._last_state = (state, reason)
-            self.get_logger().info(f"{state.value}: {reason}")
-        message = ExecutorState(state=state.value, reason=reason)
-        message.header.stamp = to_time(self._now())
-        message.commands, message.chunks = self._commands, self._chunks
-        latest, p50, p99 = self._latency()
-        message.latency_ms, message.latency_p50_ms, message.latency_p99_ms = latest, p50, p99
-        self._state_publisher.publish(message)
-
-    def _latency(self) -> tuple[float, float, float]:
-        if not self._latencies:
-            return (float("nan"),) * 3
-        p50, p99 = np.percentile(self._latencies, [50, 99])
-        return self._latencies[-1], float(p50), float(p99)
+    def _tell(self) -> None:
+        with self._lock:
+            self._status.publish(self._executor, self._now())
 
     def diagnostics(self) -> tuple[bytes, str, dict[str, Any]]:
-        """Report state, reason, counters and latency."""
+        """Report state, reason, counters, latency, and how punctual the ticks are."""
         if not hasattr(self, "_executor"):
             return DiagnosticStatus.STALE, "not configured", {}
-        state = self._executor.state
-        levels = {State.FAULT: DiagnosticStatus.ERROR, State.HOLDING: DiagnosticStatus.WARN}
-        _, p50, p99 = self._latency()
-        values = {
-            "commands": self._commands,
-            "latency p50 [ms]": f"{p50:.1f}",
-            "latency p99 [ms]": f"{p99:.1f}",
-            **{f"refused: {k}": v for k, v in self._executor.refused.items()},
-        }
-        text = f"{state.value}: {self._executor.reason}"
-        return levels.get(state, DiagnosticStatus.OK), text, values
+        with self._lock:
+            level, text, values = self._status.diagnostics(self._executor, self._now())
+        values["scheduling"] = self._scheduling
+        if self._ticks is not None:
+            values.update(self._ticks.diagnostics())
+        return level, text, values
 
 
 def main() -> int:

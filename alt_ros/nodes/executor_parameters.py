@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alt_ros.nodes.parameters import parameter
-from alt_ros.receding_horizon import HorizonConfig
+from alt_ros.receding_horizon import BLENDINGS, HorizonConfig
 from alt_ros.safety import SafetyLimits
 
 _LIMITS = SafetyLimits()
@@ -15,25 +15,40 @@ _LIMITS = SafetyLimits()
 class ExecutorParameters:
     """Parameters of executor."""
 
+    output: str = parameter(
+        "pose",
+        "What the arm controller takes: PoseStamped on target_pose, TwistStamped on target_twist, "
+        "JointTrajectory on joint_trajectory",
+        choices=("pose", "twist", "joint_trajectory"),
+    )
     control_rate: float = parameter(100.0, "Commands a second", unit="Hz", low=10.0, high=1000.0)
+    realtime_priority: int = parameter(
+        40, "SCHED_FIFO priority asked for, and memory locked; 0 asks for nothing", low=0, high=98
+    )
+    controller: str = parameter(
+        "", "Node that must listen to the commands; empty takes any listener for it"
+    )
     action_horizon: int = parameter(
         8, "Ta: actions executed before a newer chunk takes over", low=1, high=1000
     )
+    blending: str = parameter("offset", "Rule at a chunk's take-over", choices=BLENDINGS)
     fade: float = parameter(
-        0.1,
-        "Time over which the step at a chunk's take-over is faded out",
-        unit="s",
-        low=0.0,
-        high=2.0,
+        0.2, "Time over which a chunk's take-over is blended", unit="s", low=0.0, high=2.0
     )
-    lead: float = parameter(
-        0.0, "How far ahead an action is sent: the arm's own delay", unit="s", low=0.0, high=1.0
+    arm_latency: float = parameter(
+        0.0, "How far ahead a pose is sent: the arm's own delay", unit="s", low=0.0, high=1.0
+    )
+    gripper_latency: float = parameter(
+        0.0, "How far ahead an opening is sent", unit="s", low=0.0, high=1.0
     )
     max_chunk_age: float = parameter(
         0.5, "Oldest observation that a chunk may answer", unit="s", low=0.01, high=10.0
     )
     resume_after_ood: bool = parameter(
         False, "Go on by itself when the scene is in distribution again; else arm anew"
+    )
+    require_monitor: bool = parameter(
+        True, "Send nothing without decisions of the out-of-distribution monitor"
     )
     gripper_joint: str = parameter("", "Joint with the opening; empty takes the only one")
     workspace_low: tuple[float, ...] = parameter(
@@ -92,11 +107,45 @@ class ExecutorParameters:
     gripper_speed: float = parameter(
         _LIMITS.gripper_speed, "Largest speed of the opening", unit="m/s", low=0.001, high=2.0
     )
+    observation_timeout: float = parameter(
+        0.4, "Longest time without an observation", unit="s", low=0.01, high=10.0
+    )
     policy_timeout: float = parameter(
-        0.5, "Longest time without a chunk", unit="s", low=0.01, high=10.0
+        0.5,
+        "Longest time without a chunk, and without a decision of the monitor",
+        unit="s",
+        low=0.01,
+        high=10.0,
     )
     pose_timeout: float = parameter(
         0.2, "Longest time without a measured pose", unit="s", low=0.01, high=10.0
+    )
+    hold_timeout: float = parameter(
+        5.0,
+        "A hold or an arming that lasts longer ends in 'stopped'",
+        unit="s",
+        low=0.1,
+        high=3600.0,
+    )
+    twist_gain: float = parameter(
+        2.0,
+        "Of output twist: correction per distance from the commanded pose",
+        unit="1/s",
+        low=0.0,
+        high=20.0,
+    )
+    inverse_kinematics: str = parameter(
+        "", "Of output joint_trajectory: 'module:function', see alt_ros/joint_space.py"
+    )
+    joint_names: tuple[str, ...] = parameter(
+        (), "Of output joint_trajectory: in the order of the function's values"
+    )
+    joint_speed: float = parameter(
+        2.0,
+        "Of output joint_trajectory: a solution that needs more is a fault",
+        unit="rad/s",
+        low=0.01,
+        high=20.0,
     )
 
     def limits(self) -> SafetyLimits:
@@ -104,8 +153,15 @@ class ExecutorParameters:
         return SafetyLimits(
             workspace_low=self.workspace_low,  # type: ignore[arg-type]  # length checked there
             workspace_high=self.workspace_high,  # type: ignore[arg-type]
-            policy_timeout=round(self.policy_timeout * 1e9),
-            pose_timeout=round(self.pose_timeout * 1e9),
+            **{
+                name: round(getattr(self, name) * 1e9)
+                for name in (
+                    "observation_timeout",
+                    "policy_timeout",
+                    "pose_timeout",
+                    "hold_timeout",
+                )
+            },
             **{
                 name: getattr(self, name)
                 for name in (
@@ -127,7 +183,9 @@ class ExecutorParameters:
         """Return the receding horizon's configuration."""
         return HorizonConfig(
             self.action_horizon,
+            self.blending,
             round(self.fade * 1e9),
-            round(self.lead * 1e9),
+            round(self.arm_latency * 1e9),
+            round(self.gripper_latency * 1e9),
             round(self.max_chunk_age * 1e9),
         )

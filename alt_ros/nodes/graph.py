@@ -97,15 +97,37 @@ class Graph:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def start(self, node: str, parameters: Mapping[str, Any] | None = None) -> None:
+    def start(
+        self,
+        node: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        executable: str = "",
+        remap: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a node with parameters on top of the files'.
+
+        Args:
+            node: Its name in the graph.
+            parameters: Its parameters.
+            executable: What runs, where that is not named as the node.
+            remap: From topic to topic.
+            wrapper: A command that starts the executable, such as ``nsenter``.
+            variables: Environment on top of the graph's.
 
         Raises:
             AltError: A node of that name runs already.
         """
         if node in self._processes:
             raise AltError(f"node '{node}' runs already: stop it first")
-        command = [str(prefix() / "lib" / "alt_ros" / node), "--ros-args"]
+        command = [*wrapper, str(prefix() / "lib" / "alt_ros" / (executable or node))]
+        command += ["--ros-args"]
+        if executable:
+            command += ["-r", f"__node:={node}"]
+        for name, other in (remap or {}).items():
+            command += ["-r", f"{name}:={other}"]
         for file in self._config:
             command += ["--params-file", str(file)]
         for name, value in (parameters or {}).items():
@@ -116,7 +138,7 @@ class Graph:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=self._variables,
+                env={**self._variables, **(variables or {})},
                 start_new_session=True,  # Ctrl-C reaches us first; we stop them in order
             )
 
@@ -155,6 +177,12 @@ class Graph:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+    def kill(self, node: str) -> None:
+        """End a node as ``kill -9`` does: it cleans up nothing, and is missed by nobody here."""
+        process = self._processes.pop(node)
+        process.kill()
+        process.wait()
 
     def _log(self, node: str) -> Path:
         return self._log_folder / f"{node}.log"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -79,6 +80,8 @@ class Operator:
         subscribe(ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE)
         subscribe(OodFlag, "alt/ood", self._on_flag, RELIABLE)
         subscribe(PoseStamped, "target_pose", self._on_command, RELIABLE)
+        self._diagnostics: dict[str, tuple[float, dict[str, str]]] = {}
+        subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._clients = {
             name: self.node.create_client(kind, name) for name, kind in SERVICES.items()
         }
@@ -125,6 +128,21 @@ class Operator:
 
     def _on_command(self, message: PoseStamped) -> None:
         self.commands.append((time.monotonic(), message))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {value.key: value.value for value in status.values}
+            self._diagnostics[status.name] = (time.monotonic(), values)
+
+    def diagnostics_since(self, name: str, since: float) -> dict[str, str] | None:
+        """Return the values of a diagnostic status, None where none came since then.
+
+        Args:
+            name: As published, ``alt: executor``.
+            since: On the monotonic clock, s.
+        """
+        came, values = self._diagnostics.get(name, (float("-inf"), {}))
+        return values if came > since else None
 
     def call(self, service: str, timeout: float = 20.0, **fields: Any) -> Any:
         """Call a service and return its response.

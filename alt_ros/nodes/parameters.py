@@ -69,6 +69,8 @@ def declare(node: Node, parameters: type[Declared]) -> Declared:
                     IntegerRange(from_value=int(meta["low"]), to_value=int(meta["high"]))
                 ]
         declared = list(default) if isinstance(default, tuple) else default
+        # An empty list has no type of its own: what may be in it is looked at here.
+        descriptor.dynamic_typing = declared == []
         try:
             value = node.declare_parameter(field.name, declared, descriptor).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -76,7 +78,12 @@ def declare(node: Node, parameters: type[Declared]) -> Declared:
                 f"parameter '{field.name}' of {node.get_name()} must be {_domain(field)}: {error}"
             ) from error
         if isinstance(default, tuple):
-            value = tuple(value)
+            value = tuple(value or ())
+            if not default and not all(isinstance(v, _element(field)) for v in value):
+                raise ConfigurationError(
+                    f"parameter '{field.name}' of {node.get_name()} must be {_domain(field)}, "
+                    f"got {list(value)}"
+                )
         if meta["choices"] and value not in meta["choices"]:
             raise ConfigurationError(
                 f"parameter '{field.name}' of {node.get_name()} must be {_domain(field)}, "
@@ -115,11 +122,15 @@ def _domain(field: dataclasses.Field[Any]) -> str:
         return "one of " + ", ".join(meta["choices"])
     kind = type(default).__name__
     if isinstance(default, tuple):
-        kind = "list of " + (type(default[0]).__name__ if default else "str")
+        kind = f"list of {_element(field).__name__}"
     unit = f" {meta['unit']}" if meta["unit"] else ""
     if meta["low"] is not None and meta["high"] is not None:
         return f"{kind} in [{meta['low']:g}, {meta['high']:g}]{unit}"
     return f"{kind}{unit}"
+
+
+def _element(field: dataclasses.Field[Any]) -> type:
+    return float if "float" in str(field.type) else str
 
 
 def _describe(field: dataclasses.Field[Any]) -> str:

@@ -122,7 +122,7 @@ class CupGraspSimulation:
         self._data = mujoco.MjData(self._model)
         self._plan = mujoco.MjData(self._model)  # inverse kinematics think here
         self._read_addresses()
-        self._home_joints = self._inverse_kinematics(HOME_JOINTS, HOME_POSE, iterations=100)
+        self._home_joints = self.inverse_kinematics(HOME_JOINTS, HOME_POSE, iterations=100)
         self._time = 0
         self.reset(CupPlacement(float(HOME_POSE[0]), float(HOME_POSE[1]), 0.0))
 
@@ -238,14 +238,30 @@ class CupGraspSimulation:
                 f"simulation: target pose must be (7,): x y z qx qy qz qw, got {target_pose.shape}"
             )
         check_poses(target_pose, "simulation, target pose")
+        wanted = self.inverse_kinematics(self._joint_target, target_pose)
+        self.step_joints(wanted, target_gripper)
+
+    def step_joints(self, target_joints: Array, target_gripper: float) -> None:
+        """Advance by one control period towards joint positions, at the joints' speed.
+
+        Args:
+            target_joints: (6,) in the order of ``ARM_JOINTS``, radians.
+            target_gripper: Opening between the pads, metres.
+
+        Raises:
+            DataError: A target is of the wrong shape or not finite.
+        """
+        if np.shape(target_joints) != (6,) or not np.isfinite(target_joints).all():
+            raise DataError(
+                f"simulation: target joints must be 6 finite angles, got {target_joints}"
+            )
         if not np.isfinite(target_gripper):
             raise DataError(
                 f"simulation: target gripper must be a finite opening in metres, "
                 f"got {target_gripper}"
             )
         period = self.CONTROL_PERIOD * 1e-9
-        wanted = self._inverse_kinematics(self._joint_target, target_pose, _IK_ITERATIONS)
-        change = wanted - self._joint_target
+        change = np.clip(target_joints, *self._arm_limits.T) - self._joint_target
         change *= min(1.0, MAX_JOINT_SPEED * period / max(float(np.abs(change).max()), 1e-12))
         opening = float(np.clip(target_gripper, 0.0, MAX_OPENING)) - self._opening_target
         opening = float(np.clip(opening, -MAX_GRIPPER_SPEED * period, MAX_GRIPPER_SPEED * period))
@@ -257,10 +273,19 @@ class CupGraspSimulation:
         mujoco.mj_kinematics(self._model, self._data)  # poses belong to the time reached
         self._time += self.CONTROL_PERIOD
 
-    def _inverse_kinematics(self, start: Array, target: Array, iterations: int) -> Array:
-        """Return joint positions (6,) by damped least squares from ``start``.
+    def forward_kinematics(self, joints: Array) -> Array:
+        """Return the pose (7,) of the grasp point at joint positions (6,), radians."""
+        self._plan.qpos[self._arm_q] = joints
+        mujoco.mj_kinematics(self._model, self._plan)
+        return self._grasp_pose(self._plan)
 
-        Buss 2004, "Introduction to Inverse Kinematics", eq. 11.
+    def inverse_kinematics(
+        self, start: Array, target: Array, iterations: int = _IK_ITERATIONS
+    ) -> Array:
+        """Return joint positions (6,), radians, by damped least squares from ``start``.
+
+        Buss 2004, "Introduction to Inverse Kinematics", eq. 11. The nearest that was found, where
+        the target (7,) cannot be reached.
         """
         model, plan = self._model, self._plan
         joints: Array = start.copy()
@@ -311,11 +336,18 @@ class CupGraspSimulation:
 
         Of the two quaternions of a rotation it is the one nearer to ``HOME_POSE``'s.
         """
-        matrix = self._data.site_xmat[self._grasp_site].reshape(3, 3)
+        return self._grasp_pose(self._data)
+
+    def _grasp_pose(self, data: Any) -> Array:
+        matrix = data.site_xmat[self._grasp_site].reshape(3, 3)
         quaternion = Rotation.from_matrix(matrix).as_quat()
         if quaternion @ HOME_POSE[3:] < 0:
             quaternion = -quaternion
-        return np.concatenate([self._data.site_xpos[self._grasp_site], quaternion])
+        return np.concatenate([data.site_xpos[self._grasp_site], quaternion])
+
+    def joints(self) -> Array:
+        """Return the measured joint positions (6,) in the order of ``ARM_JOINTS``, radians."""
+        return self._data.qpos[self._arm_q].copy()
 
     def gripper(self) -> float:
         """Return the measured opening between the pads, metres."""

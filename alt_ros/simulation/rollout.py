@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.execution import Executor
+from alt_ros.execution import Executor, Moment
 from alt_ros.policies.policy import Policy
 from alt_ros.receding_horizon import HorizonConfig
 from alt_ros.safety import SafetyLimits
@@ -93,21 +93,23 @@ def run_episode(
     success = False
     while simulation.time - start < max_seconds * NANOSECONDS and not success:
         now = simulation.time
-        executor.observe_pose(simulation.pose(), now)
+        at = Moment.of(now)
+        executor.observe_pose(simulation.pose(), now, at)
         executor.observe_gripper(simulation.gripper())
         if (now - start) % FRAME_PERIOD == 0:
             path.append(simulation.pose()[:3])
             output = policy.act(_observation(simulation))
-            executor.observe_ood(output.ood)
+            executor.observe_observation(at)
+            executor.observe_ood(output.ood, at)
             if output.ood.flag and np.isnan(flag_delay):
                 flag_delay = (now - start) / NANOSECONDS
             if output.chunk is not None and not output.ood.flag:
-                executor.offer_chunk(output.chunk, now)
+                executor.offer_chunk(output.chunk, at)
                 source = output.chunk.source
                 sources[output.chunk.stamp] = -1 if source is None else source.demonstration
             if now == start:
-                executor.arm(now)
-        sent = executor.step(now)
+                executor.arm(at)
+        sent = executor.step(at)
         if sent is not None:
             commands += 1
             recalled[sources.get(sent.chunk_stamp, -1)] += 1

@@ -24,7 +24,7 @@ from alt_ros.demonstrations.rosbag import (
     read_messages,
     replay_observations,
 )
-from alt_ros.errors import DataError
+from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.geometry import pose_distance, split_arm_action
 from alt_ros.messages import observation_digest
 from alt_ros.synchronization import SynchronizationConfig
@@ -278,6 +278,71 @@ def test_an_image_size_that_changes_is_refused(tmp_path):
     episode = messages(6, size_of=lambda frame: (24, 32) if frame < 3 else (12, 16))
     with pytest.raises(DataError, match="image size changes within the episode"):
         read_bag(record(tmp_path / "episode", episode))
+
+
+def test_a_replay_leaves_out_frames_of_another_size_as_the_live_node_does(tmp_path, caplog):
+    episode = messages(6, size_of=lambda frame: (12, 16) if frame == 3 else (24, 32))
+    bag = record(tmp_path / "episode", episode)
+    config = SynchronizationConfig(tuple(TOPICS.images))
+    stamps = [o.stamp for o in replay_observations(bag, TOPICS, config)]
+    assert stamps == [stamp_of_frame(k) for k in (0, 1, 2, 4, 5)]
+    assert "began with images of 32x24, got one of 16x12" in caplog.text
+
+
+def transform(parent: str, child: str, stamp: int, pose: np.ndarray) -> Any:
+    x, y, z, qx, qy, qz, qw = map(float, pose)
+    message = TYPES["geometry_msgs/msg/TransformStamped"](
+        header=header(stamp),
+        child_frame_id=child,
+        transform=TYPES["geometry_msgs/msg/Transform"](
+            translation=TYPES["geometry_msgs/msg/Vector3"](x=x, y=y, z=z),
+            rotation=TYPES["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
+        ),
+    )
+    message.header.frame_id = parent
+    return TYPES["tf2_msgs/msg/TFMessage"](transforms=[message])
+
+
+def with_transforms(episode: list[Message]) -> list[Message]:
+    """Return the episode with its poses on /tf: base to flange, and the tool fixed on that."""
+    half_turn = np.array([0.0, 0.0, 0.1, 0.0, 0.0, 1.0, 0.0])
+    kind = "tf2_msgs/msg/TFMessage"
+    made = [("/tf_static", kind, START - 20 * MS, transform("flange", "tool", 0, half_turn))]
+    for topic, name, log_time, message in episode:
+        if topic != TOPICS.pose:
+            made.append((topic, name, log_time, message))
+            continue
+        stamp = log_time - 2 * MS
+        pose = pose_at(stamp)
+        turn = Rotation.from_quat(pose[3:]) * Rotation.from_euler("z", np.pi)
+        pose[:3] -= turn.apply([0.0, 0.0, 0.1])
+        pose[3:] = turn.as_quat()
+        made.append(("/tf", kind, log_time, transform("/base", "flange", stamp, pose)))
+    return made
+
+
+def test_the_pose_comes_out_of_the_transforms_that_a_bag_holds(tmp_path):
+    topics = BagTopics(pose_source="tf", base_frame="base", eef_frame="tool")
+    path = record(tmp_path / "episode", with_transforms(messages()))
+    check_episode(read_bag(path, topics))
+    config = SynchronizationConfig(tuple(TOPICS.images))
+    digests = [
+        [observation_digest(o) for o in replay_observations(path, topics, config)]
+        for _ in range(2)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_transforms_that_do_not_connect_are_named(tmp_path):
+    topics = BagTopics(pose_source="tf", base_frame="base", eef_frame="gripper")
+    path = record(tmp_path / "episode", with_transforms(messages(4)))
+    with pytest.raises(DataError, match="'/tf', '/tf_static'.*'gripper' was not received"):
+        read_bag(path, topics)
+
+
+def test_an_unknown_source_of_the_pose_is_refused():
+    with pytest.raises(ConfigurationError, match="pose_source must be one of topic, tf"):
+        BagTopics(pose_source="odometry")
 
 
 def test_a_frame_that_does_not_decode_is_left_out_with_a_warning(tmp_path, caplog):

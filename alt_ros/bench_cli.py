@@ -1,0 +1,221 @@
+"""``alt bench``: measurements, as ratios in one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from alt_ros.errors import AltError
+from alt_ros.progress import progress_bar
+from alt_ros.terminal import DEMO_BUNDLE, Positional, console, write
+
+bench = tyro.extras.SubcommandApp()
+
+
+def _seams_table(values: dict[str, Any]) -> Table:
+    table = Table("at seams", "way", "ours p99", "ours max", "unblended max", "ratio of max")
+    for way in ("offset", "neighbour"):
+        figures = values[way]
+        for step, ratio in figures["unblended_over_ours"].items():
+            ours, unblended = figures["ours"][step], figures["unblended"][step]
+            table.add_row(
+                step.replace("_", " "),
+                way,
+                f"{ours['p99']:.4g}",
+                f"{ours['max']:.4g}",
+                f"{unblended['max']:.4g}",
+                f"{ratio['max']:.1f}",
+            )
+        for name in ("tracking_mean_mm", "tracking_max_mm"):
+            ours, unblended = figures["ours"][name], figures["unblended"][name]
+            table.add_row(name.replace("_", " "), way, "", f"{ours:.3f}", f"{unblended:.3f}", "")
+    return table
+
+
+@bench.command(name="pipeline")
+def bench_pipeline(
+    bundle: Path = DEMO_BUNDLE, observations: int = 300, json: Path | None = None
+) -> None:
+    """Time the ROS graph from observation to chunk, beside the bare functions in the same run.
+
+    Args:
+        bundle: Folder of the bundle.
+        observations: How many to time.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.pipeline import measure_pipeline
+
+    with progress_bar(console, "observations through the graph") as progress:
+        values = measure_pipeline(
+            bundle, Path("build/logs/pipeline"), observations=observations, progress=progress
+        )
+    table = Table("part", "p50 [ms]", "p99 [ms]")
+    for name, figures in values.items():
+        if name.endswith("_ms") and isinstance(figures, dict):
+            title = name.removesuffix("_ms").replace("_", " ")
+            table.add_row(title, str(figures["p50"]), str(figures["p99"]))
+    Console().print(table)
+    Console().print(f"the graph adds {values['added_p50_ms']} ms at p50")
+    write(json, values)
+
+
+@bench.command(name="recall")
+def bench_recall(
+    bundle: Positional[Path], horizon: int = 16, stride: int = 1, json: Path | None = None
+) -> None:
+    """Leave one demonstration out: is what is recalled what the person did next?
+
+    Beside it stand a chunk drawn at random and the best chunk that the other demonstrations hold.
+
+    Args:
+        bundle: Folder of the bundle whose demonstrations are held out in turn.
+        horizon: Actions compared.
+        stride: Every how many frames the table is asked.
+        json: Where the figures go.
+    """
+    from alt_ros.bundle import Bundle
+    from alt_ros.report import machine
+    from alt_ros.training.leave_one_out import leave_one_out
+
+    loaded = Bundle.load(bundle, encoder=False)
+    with progress_bar(console, "holding out demonstrations") as progress:
+        result = leave_one_out(loaded.table, horizon, stride=stride, progress=progress)
+    table = Table("chunk", "median distance", "95 %")
+    for name in ("oracle", "recalled", "random"):
+        median = getattr(result, name)
+        table.add_row(name, f"{median.value:.4g}", f"{median.low:.4g} to {median.high:.4g}")
+    Console().print(table)
+    Console().print(f"{result.frames} frames of {result.demonstrations} demonstrations")
+    write(json, result.to_json() | {"machine": machine()})
+
+
+@bench.command(name="sync")
+def bench_sync(hours: float = 1.0, seed: int = 0, json: Path | None = None) -> None:
+    """Pair two 30 Hz cameras and a 100 Hz pose under seven faults, beside ROS's synchroniser.
+
+    ROS's is the ApproximateTimeSynchronizer of message_filters, at slop 10, 50 and 100 ms.
+
+    Args:
+        hours: Stream time per scenario.
+        seed: Of losses and jitter.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.synchronization import measure_synchronization
+
+    with progress_bar(console, "pairing") as progress:
+        values = measure_synchronization(hours, seed, progress=progress)
+    table = Table("scenario", "pairs", "by", "wrong", "found", "added p99 [ms]", "pose")
+    for name, scenario in values["scenarios"].items():
+        pairs = str(scenario["pairs_that_exist"])
+        for method in ("alt", *(m for m in scenario if m.startswith("approximate"))):
+            figures = scenario[method]
+            pose = figures.get("pose_error", {}).get("at_stamp", {}).get("ratio_mm")
+            table.add_row(
+                name,
+                pairs,
+                method.replace("approximate_time_", "slop "),
+                str(figures["wrong_pairs"]),
+                f"{100 * figures['found']:.2f} %",
+                f"{figures['added_latency_ms']['p99']:.1f}",
+                "" if pose is None else f"{pose:.4f}",
+            )
+            name = pairs = ""
+    Console().print(table)
+    write(json, values)
+
+
+@bench.command(name="executor")
+def bench_executor(
+    bundle: Path = DEMO_BUNDLE,
+    seconds: float = 60.0,
+    runs: int = 3,
+    rate: float = 100.0,
+    priority: int = 40,
+    changes: int = 1000,
+    seed: int = 0,
+    json: Path | None = None,
+) -> None:
+    """Tick lateness beside a bare loop, idle and busy; motion at seams beside none blended.
+
+    Args:
+        bundle: Folder of the bundle whose demonstrated paths are followed.
+        seconds: Length of a run.
+        runs: Runs idle, and as many with every core busy.
+        rate: Commands a second.
+        priority: SCHED_FIFO priority asked for by both loops; 0 asks for none.
+        changes: Chunk changes.
+        seed: Of the chunks' offsets.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.executor import FIGURES, measure_executor
+    from alt_ros.benchmarks.seams import measure_seams
+    from alt_ros.bundle import Bundle
+
+    loaded = Bundle.load(bundle, encoder=False)
+    with progress_bar(console, "changing chunks") as progress:
+        seams = measure_seams(loaded.table, changes=changes, seed=seed, progress=progress)
+    with progress_bar(console, "runs of the executor") as progress:
+        lateness = measure_executor(
+            Path("build/logs/executor"),
+            seconds=seconds,
+            runs=runs,
+            rate=rate,
+            priority=priority,
+            progress=progress,
+        )
+    table = Table("lateness of ticks [ms]", "run", *FIGURES)
+    for condition in ("idle", "busy"):
+        for run, figures in enumerate(lateness[condition]):
+            for part in ("executor_ms", "bare_ms", "ratio"):
+                title = f"{condition}: {part.removesuffix('_ms')}"
+                values = [f"{figures[part][name]:.3f}" for name in FIGURES]
+                table.add_row(title, str(run + 1), *values)
+    Console().print(table)
+    Console().print(f"scheduling: {lateness['scheduling']}")
+    Console().print(_seams_table(seams))
+    write(json, {"lateness": lateness, "seams": seams})
+
+
+@bench.command(name="faults")
+def bench_faults(
+    bundle: Path = DEMO_BUNDLE, only: tuple[str, ...] = (), json: Path | None = None
+) -> None:
+    """Break the running graph in every declared way; hold the responses against docs/safety.md.
+
+    Exits with 1 where a drill does not meet what is declared.
+
+    Args:
+        bundle: Folder of the bundle.
+        only: Names of drills; all by default.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.faults import run_faults
+
+    with progress_bar(console, "drills") as progress:
+        values = run_faults(bundle, Path("build/logs/faults"), only=only, progress=progress)
+    Console().print(_faults_table(values))
+    write(json, values)
+    if values["failed"]:
+        raise AltError(f"{len(values['failed'])} drills failed: {', '.join(values['failed'])}")
+
+
+@bench.command(name="soak")
+def bench_soak(
+    bundle: Path = DEMO_BUNDLE, minutes: float = 10.0, json: Path | None = None
+) -> None:
+    """Run the whole graph on the simulation without a pause: lost chunks, growth of memory.
+
+    Args:
+        bundle: Folder of the bundle.
+        minutes: How long.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.soak import run_soak
+
+    with progress_bar(console, "seconds of running") as progress:
+        values = run_soak(bundle, Path("build/logs/soak"), minutes=minutes, progress=progress)
+    Console().print(_soak_table(values))
+    write(json, values)

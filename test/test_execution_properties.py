@@ -1,0 +1,486 @@
+"""Whatever comes in, in whatever order: what the executor promises holds.
+
+A history is a list of events and a seed. Between events the arm follows, the cameras and the
+policy run, each as well as the events so far have left it. The promises are judged from outside:
+limits by ``CommandAudit``, the watchdogs by the ages that are kept here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from alt_ros.audit.commands import CommandAudit
+from alt_ros.errors import DataError
+from alt_ros.execution import Executor, Moment, SentCommand
+from alt_ros.geometry import pose_distance, quaternion_to_rot6d
+from alt_ros.receding_horizon import BLENDINGS, HorizonConfig
+from alt_ros.safety import SafetyLimits, State
+from alt_ros.types import ActionChunk, ActionLayout, Neighbour, OodDecision
+
+MS = 1_000_000
+SECOND = 1000 * MS
+TICK = 10 * MS
+T0 = 1_700_000_000 * SECOND
+MAX_STALL = SECOND // 2
+SENDING = (State.ARMED, State.RUNNING, State.HOLDING)
+
+# Short times, so that a history of 60 ticks reaches every one of them.
+QUICK = SafetyLimits(
+    observation_timeout=80 * MS,
+    policy_timeout=110 * MS,
+    pose_timeout=50 * MS,
+    hold_timeout=200 * MS,
+)
+NARROW = SafetyLimits(
+    workspace_low=(0.47, -0.03, 0.28),
+    workspace_high=(0.53, 0.03, 0.32),
+    linear_speed=0.2,
+    linear_acceleration=1.0,
+    angular_speed=3.0,
+    angular_acceleration=8.0,
+    observation_timeout=90 * MS,
+    policy_timeout=70 * MS,
+    pose_timeout=60 * MS,
+    hold_timeout=150 * MS,
+)
+
+CHUNKS = (
+    "good",
+    "good",
+    "jumping",
+    "far",
+    "rotated",
+    "outside",
+    "noisy",
+    "not finite",
+    "old",
+    "future",
+    "repeated",
+    "other period",
+    "one row",
+    "many rows",
+    "too many rows",
+    "two arms",
+    "no rotation",
+    "wide gripper",
+    "none",
+)
+REFUSED = {"old", "future", "repeated", "too many rows", "two arms", "no rotation"}
+POSES = (
+    "lagging",
+    "exact",
+    "held",
+    "jumped",
+    "frozen stamp",
+    "not finite",
+    "off clock",
+    "missing",
+)
+EVENTS = (
+    *["recover and arm"] * 12,
+    *["arm"] * 4,
+    *["arm at once"] * 2,
+    "stop",
+    "stop and arm",
+    "reset",
+    "strange scene",
+    "familiar scene",
+    "no observations",
+    "observations",
+    "controller gone",
+    "controller back",
+    "no gripper",
+    "jump of the clock",
+    "slew of the clock",
+    "stall",
+    "long stall",
+    "same instant",
+    "irregular ticks",
+    "regular ticks",
+    *[f"chunks: {kind}" for kind in dict.fromkeys(CHUNKS)],
+    *[f"poses: {kind}" for kind in POSES],
+)
+HISTORIES = st.lists(
+    st.tuples(st.sampled_from(EVENTS), st.integers(1, 10)), min_size=2, max_size=8
+)
+
+
+class World:
+    """An executor, the arm, the cameras, the policy and the operator around it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random = np.random.default_rng(seed)
+        self.limits = (SafetyLimits(), QUICK, QUICK, NARROW)[random.integers(4)]
+        self.resume = bool(random.random() < 0.3)
+        self.horizon = HorizonConfig(
+            action_horizon=int(random.choice([1, 2, 8])),
+            blending=str(random.choice(BLENDINGS)),
+            fade=int(random.choice([0, 30, 200])) * MS,
+            arm_latency=int(random.choice([0, 0, 30])) * MS,
+        )
+        self.executor = Executor(self.limits, self.horizon, resume_after_ood=self.resume)
+        self.audit = CommandAudit(self.limits)
+        self.steady = int(random.integers(0, 2)) * 10**12
+        self.now = T0
+        # The world.
+        self.arm_pose = np.array([0.5, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0])
+        self.commanded = self.arm_pose
+        self.speed = random.uniform(-0.3, 0.3, 3) * np.array([0.3, 1.0, 0.2])
+        self.chunks, self.poses = "good", "lagging"
+        self.observing, self.strange, self.listening = True, False, True
+        self.irregular, self.elapsed_next = False, -1
+        self.policy_ticks = int(random.integers(1, 5))
+        self.ticks = 0
+        self.chunk_stamp = 0
+        self.pose_stamp = 0
+        # What is kept to judge by. Time stands still in a long stall, but for a period.
+        self.time = 0
+        self.came: dict[str, int] = {}
+        self.allowed = False
+        self.latched = False
+        self.waited = 0
+        self.accepted_pose: np.ndarray | None = None
+        self.last: SentCommand | None = None  # of this arming
+        self.seen: Counter[str] = Counter()
+        self.executor.step(self.at)
+
+    @property
+    def at(self) -> Moment:
+        return Moment(self.now, self.steady)
+
+    # -------------------------------------------------------------- events
+
+    def happen(self, event: str) -> None:
+        random = self.random
+        if event.startswith("chunks: "):
+            self.chunks = event.removeprefix("chunks: ")
+        elif event.startswith("poses: "):
+            self.poses = event.removeprefix("poses: ")
+            if self.poses == "jumped":
+                self.arm_pose = self.arm_pose + np.array([0, 0.2, 0, 0, 0, 0, 0])
+        elif event == "recover and arm":
+            self.recover()
+            self.tick()
+            self.tick()
+            self.arm()
+        elif event == "arm":
+            self.tick()
+            self.arm()
+        elif event == "arm at once":
+            self.arm()
+        elif event in ("stop", "stop and arm"):
+            self.executor.stop()
+            self.silence(State.STOPPED)
+            if event == "stop and arm":
+                self.arm()
+        elif event == "reset":
+            self.executor.reset("a new episode")
+            self.came.pop("chunk", None)
+            self.strange = False
+            self.silence(State.IDLE)
+        elif event in ("strange scene", "familiar scene"):
+            self.strange = event == "strange scene"
+            self.see()
+        elif event in ("no observations", "observations"):
+            self.observing = event == "observations"
+        elif event in ("controller gone", "controller back"):
+            self.listening = event == "controller back"
+        elif event == "no gripper":
+            self.executor.observe_gripper(float("nan"))
+        elif event == "jump of the clock":
+            self.now += int(random.choice([-2000, -500, -60, 60, 500, 2000])) * MS
+        elif event == "slew of the clock":
+            self.now += int(random.integers(-45, 45)) * MS
+        elif event == "stall":
+            self.elapsed_next = int(random.integers(20, 500)) * MS
+        elif event == "long stall":
+            self.elapsed_next = int(random.integers(501, 3000)) * MS
+        elif event == "same instant":
+            self.elapsed_next = 0
+        else:
+            self.irregular = event == "irregular ticks"
+
+    def recover(self) -> None:
+        """Make everything work again; what is latched stays."""
+        self.chunks, self.poses = "good", "lagging"
+        self.observing, self.strange, self.listening = True, False, True
+        inside = np.clip(
+            self.arm_pose[:3],
+            np.array(self.limits.workspace_low) + 0.01,
+            np.array(self.limits.workspace_high) - 0.01,
+        )
+        if self.executor.state not in SENDING:
+            self.arm_pose = np.concatenate([inside, self.arm_pose[3:]])
+            self.commanded = self.arm_pose
+        self.see()
+
+    def silence(self, state: State) -> None:
+        assert self.executor.state is state
+        assert self.executor.reason
+        self.allowed, self.latched, self.last, self.waited = False, False, None, 0
+        self.audit.state(state.value, self.steady)
+
+    def arm(self) -> None:
+        executor, before = self.executor, self.executor.state
+        self.seen["arms"] += 1
+        reasons = executor.arm(self.at)
+        assert all(reasons)
+        if reasons:
+            self.seen["refused arms"] += 1
+            assert executor.state is before
+            return
+        if before in (State.ARMED, State.RUNNING):
+            assert executor.state is before
+            return
+        assert executor.state is State.ARMED
+        assert not self.strange
+        assert self.listening
+        assert self.age("pose") <= self.limits.pose_timeout
+        assert self.age("observation") <= self.limits.observation_timeout
+        assert self.age("chunk") <= self.limits.policy_timeout
+        assert self.accepted_pose is not None
+        assert (self.accepted_pose[:3] >= self.limits.workspace_low).all()
+        assert (self.accepted_pose[:3] <= self.limits.workspace_high).all()
+        self.allowed, self.latched, self.waited = True, False, 0
+        self.audit.state(executor.state.value, self.steady)
+
+    # -------------------------------------------------------------- inputs
+
+    def age(self, what: str) -> float:
+        return self.time - self.came[what] if what in self.came else float("inf")
+
+    def see(self) -> None:
+        decision = OodDecision(self.strange, 0.5, 0.8, Neighbour(0, 0, 0.5))
+        self.executor.observe_ood(decision, self.at)
+
+    def move_arm(self) -> None:
+        share = 1.0 if self.poses == "exact" else float(self.random.uniform(0.2, 0.9))
+        if self.poses == "held":
+            share = 0.0
+        if share == 1.0:
+            self.arm_pose = self.commanded
+        elif share:
+            position = self.arm_pose[:3] + share * (self.commanded[:3] - self.arm_pose[:3])
+            self.arm_pose = np.concatenate([position, self.commanded[3:]])
+
+    def measure(self) -> None:
+        kind = self.poses
+        if kind == "missing":
+            return
+        pose, stamp = self.arm_pose, self.now - int(self.random.integers(0, 2)) * MS
+        if kind == "not finite":
+            pose = np.array([np.nan, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0])
+        elif kind == "off clock":
+            stamp += int(self.random.choice([-1, 1])) * SECOND
+        elif kind == "frozen stamp":
+            stamp = self.pose_stamp
+        self.executor.observe_pose(pose, stamp, self.at)
+        self.executor.observe_gripper(0.05)
+        timely = abs(self.now - stamp) <= self.limits.pose_timeout
+        if kind != "not finite" and timely and stamp != self.pose_stamp:
+            # Not if the clock went back a little: the executor may wait for newer stamps.
+            if not 0 <= self.pose_stamp - stamp <= self.limits.pose_timeout:
+                self.accepted_pose = pose
+                self.pose_stamp = stamp
+            self.came["pose"] = self.time
+
+    def decide(self) -> None:
+        kind = self.chunks
+        if kind == "none":
+            return
+        try:
+            chunk = self.chunk(kind)
+        except DataError:
+            assert kind == "not finite"
+            return
+        assert kind != "not finite"
+        reason = self.executor.offer_chunk(chunk, self.at)
+        if kind in REFUSED:
+            assert reason
+        if not reason:
+            self.seen["chunks"] += 1
+            self.chunk_stamp = chunk.stamp
+            self.came["chunk"] = self.time
+
+    def chunk(self, kind: str) -> ActionChunk:
+        random = self.random
+        period = 50 * MS if kind != "other period" else int(random.choice([1, 7, 33, 400])) * MS
+        rows = {"one row": 1, "many rows": 900, "too many rows": 5000}.get(kind, 8)
+        stamp = self.now - int(random.choice([0, 0, 0, 20, 45])) * MS
+        speed = np.array([3.0, 0.0, 0.0]) if kind == "outside" else self.speed
+        actions = np.empty((rows, 10))
+        steps = np.arange(rows)[:, None] * (period / SECOND)
+        actions[:, :3] = self.arm_pose[:3] + np.clip(speed * steps, -0.4, 0.4)
+        rotation = self.arm_pose[3:]
+        if kind == "rotated":
+            rotation = Rotation.random(rng=random).as_quat()
+        actions[:, 3:9] = quaternion_to_rot6d(rotation)
+        actions[:, 9] = float(random.uniform(0.0, 0.1))
+        if kind == "jumping":
+            actions[:, :3] += random.uniform(-0.08, 0.08, 3)
+        elif kind == "far":
+            actions[:, 1] += 0.3
+        elif kind == "noisy":
+            actions[:, :3] += random.normal(0, 0.01, (rows, 3))
+        elif kind == "not finite":
+            actions[rows // 2, 4] = np.nan
+        elif kind == "old":
+            stamp = self.now - self.horizon.max_age - MS
+        elif kind == "future":
+            stamp = self.now + int(random.choice([60, 600])) * MS
+        elif kind == "repeated":
+            stamp = min(self.chunk_stamp, self.now - self.horizon.max_age - MS)
+        elif kind == "no rotation":
+            actions[:, 3:9] = 0.0
+        elif kind == "wide gripper":
+            actions[:, 9] = 0.3
+        layout = ActionLayout()
+        if kind == "two arms":
+            actions, layout = np.tile(actions, 2), ActionLayout(arms=2)
+        return ActionChunk(stamp, period, actions, layout)
+
+    # -------------------------------------------------------------- time
+
+    def tick(self) -> None:
+        """Let a control period pass, or what an event left to pass."""
+        elapsed = TICK
+        if self.elapsed_next >= 0:
+            elapsed, self.elapsed_next = self.elapsed_next, -1
+        elif self.irregular:
+            elapsed = int(self.random.choice([0, 3, 7, 10, 14, 26])) * MS
+        self.ticks += 1
+        self.steady += elapsed
+        self.now += elapsed
+        counted = elapsed if elapsed <= MAX_STALL else TICK
+        self.time += counted
+        self.move_arm()
+        self.measure()
+        self.executor.observe_controller(self.listening)
+        if self.observing:
+            self.executor.observe_observation(self.at)
+            self.came["observation"] = self.time
+        if self.ticks % self.policy_ticks == 0:
+            self.see()
+            self.decide()
+        self.step(elapsed, counted)
+
+    def step(self, elapsed: int, counted: int) -> None:
+        executor, limits = self.executor, self.limits
+        before = executor.state
+        sent = executor.step(self.at)
+        state = executor.state
+        self.seen[state.value] += 1
+        assert executor.reason
+        if sent is not None:
+            assert self.allowed
+            assert state in SENDING
+            self.audit.command(
+                sent.stamp - self.now + self.steady,
+                sent.command.pose,
+                sent.command.gripper,
+                self.steady,
+            )
+            assert self.audit.violations == []
+        if before not in SENDING:
+            assert state is before
+            return
+        if elapsed >= TICK:
+            self.judge_state(state)
+            self.judge_hold(state, sent)
+        self.judge_wait(state, counted)
+        late = 2 * TICK
+        if self.age("pose") > limits.pose_timeout + late:
+            assert state not in SENDING
+        if self.age("observation") > limits.observation_timeout + late:
+            assert state is not State.RUNNING
+        if self.age("chunk") > limits.policy_timeout + late:
+            assert state is not State.RUNNING
+        if sent is not None:
+            self.last, self.commanded = sent, sent.command.pose
+        if state not in SENDING:
+            self.allowed, self.latched, self.last = False, False, None
+        self.audit.state(state.value, self.steady)
+
+    def judge_state(self, state: State) -> None:
+        """Judge a step of at least one period from a state in which commands may be sent."""
+        limits = self.limits
+        if not self.listening:
+            assert state is State.FAULT
+        if self.last is not None and self.accepted_pose is not None:
+            distance, angle = pose_distance(self.last.command.pose, self.accepted_pose)
+            if distance > limits.tracking_distance or angle > limits.tracking_angle:
+                assert state is State.FAULT
+        if self.strange:
+            assert state is not State.RUNNING
+            assert state is not State.ARMED
+            self.latched |= state is State.HOLDING and not self.resume
+        if self.latched:
+            assert state in (State.HOLDING, State.FAULT)
+
+    def judge_wait(self, state: State, counted: int) -> None:
+        """Judge how long an arm that waits stays ready to move."""
+        if state is State.RUNNING or self.latched:
+            self.waited = 0
+            return
+        self.waited += counted
+        if state is State.STOPPED:
+            assert self.waited >= self.limits.hold_timeout - TICK
+        elif state is not State.FAULT:
+            assert self.waited <= self.limits.hold_timeout + 2 * TICK
+
+    def judge_hold(self, state: State, sent: SentCommand | None) -> None:
+        """A hold brakes until the set-point rests."""
+        if state is not State.HOLDING or self.last is None:
+            return
+        if sent is None:
+            assert not self.last.twist.any()
+            return
+        for part in (slice(0, 3), slice(3, 6)):
+            speed = float(np.linalg.norm(sent.twist[part]))
+            assert speed <= float(np.linalg.norm(self.last.twist[part])) + 1e-9
+
+
+def play(history: list[tuple[str, int]], seed: int) -> World:
+    world = World(seed)
+    world.happen("recover and arm")
+    for event, ticks in [("regular ticks", 12), *history]:
+        world.happen(event)
+        for _ in range(ticks):
+            world.tick()
+    return world
+
+
+THOROUGH = settings.get_current_profile_name() == "thorough"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@settings(max_examples=100_000 if THOROUGH else 2_000)
+@given(HISTORIES, st.integers(0, 2**32 - 1))
+def test_no_history_breaks_a_promise(history, seed):
+    play(history, seed)
+
+
+def test_the_histories_do_reach_what_they_are_to_judge():
+    random = np.random.default_rng(0)
+    seen: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    commands = 0
+    for seed in range(150):
+        events = random.choice(EVENTS, random.integers(2, 9))
+        world = play([(str(event), int(random.integers(1, 12))) for event in events], seed)
+        seen += world.seen
+        reasons += world.executor.refused
+        commands += world.audit.commands
+    assert {state.value for state in State} <= seen.keys()
+    assert seen["running"] > 1000
+    assert seen["holding"] > 300
+    assert 0.1 < seen["refused arms"] / seen["arms"] < 0.7
+    assert commands > 1500
+    assert len(reasons) >= 8
