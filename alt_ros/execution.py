@@ -177,8 +177,6 @@ class Executor:
 
     def arm(self, at: Moment) -> list[str]:
         """Arm; return the reasons for refusal, empty when armed."""
-        if self.state not in (State.ARMED, State.RUNNING, State.HOLDING):
-            self._set_point = None  # start from the measured pose
         return self.machine.arm(self._inputs(at, None, 0.0, 0))
 
     def stop(self, reason: str = "stopped by the operator") -> None:
@@ -231,6 +229,7 @@ class Executor:
             assert self._pose is not None
             assert self._gripper is not None
             self._set_point = SetPoint(self.limits, self._pose, self._gripper)
+            periods = 1  # it starts from rest now, whenever the last step was
         return self._advance(instant, periods, follow=state is State.RUNNING)
 
     def _periods(self, at: Moment, last: Moment) -> int:
@@ -242,8 +241,9 @@ class Executor:
             jump = elapsed - self._control_period if stalled else step
             self._forget(f"clock jumped by {jump / NANOSECONDS:+.2f} s", at.now)
         if stalled:
-            # What was awaited could not come: the watchdogs begin anew.
-            self._came = dict.fromkeys(self._came, at.steady)
+            # Nothing could come meanwhile: to the watchdogs a stall is one period.
+            shift = elapsed - self._control_period
+            self._came = {what: min(came + shift, at.steady) for what, came in self._came.items()}
             self._grid = at.steady
             return 1
         periods = (at.steady - self._grid) // self._control_period

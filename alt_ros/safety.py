@@ -312,7 +312,7 @@ class SafetyMachine:
         self.reason = "not armed"
         self._resume_after_ood = resume_after_ood
         self._latched = False
-        self._waited = 0
+        self._waited = 0  # in armed, or in a hold that ends by itself
 
     def arm(self, inputs: Inputs) -> list[str]:
         """Arm on an operator's request; return the reasons for refusal, empty when armed."""
@@ -325,7 +325,7 @@ class SafetyMachine:
         if inputs.gripper is None:
             reasons.append("no gripper opening has come")
         if not reasons:
-            self._latched = False
+            self._latched, self._waited = False, 0
             self._enter(State.ARMED, "armed by the operator")
         return reasons
 

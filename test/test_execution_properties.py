@@ -380,6 +380,7 @@ class World:
         if sent is not None:
             assert self.allowed
             assert state in SENDING
+            assert sent.stamp <= self.now
             self.audit.command(
                 sent.stamp - self.now + self.steady,
                 sent.command.pose,

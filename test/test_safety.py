@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.geometry import pose_distance, rotation_between
-from alt_ros.safety import Inputs, SafetyLimits, SafetyMachine, SetPoint, State
+from alt_ros.safety import Inputs, SafetyLimits, SafetyMachine, SetPoint, State, TwistFollower
 
 MS = 1_000_000
 LIMITS = SafetyLimits()
@@ -443,3 +443,47 @@ def test_stop_works_from_every_state(state):
     stopped.stop("emergency")
     assert (stopped.state, stopped.reason) == (State.STOPPED, "emergency")
     assert stopped.update(GOOD) is State.STOPPED
+
+
+# ---------------------------------------------------------------- twists
+
+
+def test_a_twist_follows_the_commanded_motion_and_corrects_the_distance():
+    follower = TwistFollower(LIMITS, 2.0, TICK)
+    twist = np.array([0.1, 0, 0, 0, 0, 0.2])
+    for _ in range(100):
+        sent = follower.twist(pose(0.51), twist, pose(0.50))
+    np.testing.assert_allclose(sent, [0.12, 0, 0, 0, 0, 0.2], atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_twist_obeys_speed_and_acceleration_whatever_is_measured(seed):
+    random = np.random.default_rng(seed)
+    follower = TwistFollower(LIMITS, 5.0, TICK)
+    last = np.zeros(6)
+    for _ in range(100):
+        sent = follower.twist(random_pose(random), random.normal(0, 3, 6), random_pose(random))
+        assert np.linalg.norm(sent[:3]) <= LIMITS.linear_speed + 1e-9
+        assert np.linalg.norm(sent[3:]) <= LIMITS.angular_speed + 1e-9
+        change = sent - last
+        assert np.linalg.norm(change[:3]) <= LIMITS.linear_acceleration * TICK + 1e-9
+        assert np.linalg.norm(change[3:]) <= LIMITS.angular_acceleration * TICK + 1e-9
+        last = sent.copy()
+
+
+def test_a_twist_starts_from_rest_after_a_restart():
+    follower = TwistFollower(LIMITS, 2.0, TICK)
+    for _ in range(100):
+        follower.twist(pose(0.6), np.array([0.3, 0, 0, 0, 0, 0]), pose(0.5))
+    follower.restart()
+    sent = follower.twist(pose(0.6), np.array([0.3, 0, 0, 0, 0, 0]), pose(0.5))
+    assert np.linalg.norm(sent[:3]) == pytest.approx(LIMITS.linear_acceleration * TICK)
+
+
+def test_what_the_caller_has_found_is_a_fault_until_armed():
+    failed = machine()
+    failed.fail("inverse kinematics leaps")
+    assert failed.update(GOOD) is State.FAULT
+    assert failed.reason == "inverse kinematics leaps"
+    assert failed.arm(GOOD) == []

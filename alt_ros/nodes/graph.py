@@ -146,6 +146,10 @@ class Graph:
         """Return a node's process."""
         return self._processes[node]
 
+    def has_ended(self, node: str) -> bool:
+        """Return whether a node does not run: it has died, or was stopped."""
+        return node not in self._processes or self._processes[node].poll() is not None
+
     def check(self) -> None:
         """Raise if a node has died.
 

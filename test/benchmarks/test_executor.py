@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from alt_ros.benchmarks.executor import FIGURES, bare_loop, busy_cores, measure_executor
+
+
+def test_a_bare_loop_is_never_early():
+    figures = bare_loop(200.0, 0.2, 0)
+    assert list(figures) == list(FIGURES)
+    assert 0.0 <= figures["p50"] <= figures["p99"] <= figures["worst"]
+
+
+def test_busy_cores_are_busy_and_are_left_free_again():
+    def children() -> str:
+        task = Path(f"/proc/self/task/{os.getpid()}/children")
+        return "\n".join(
+            Path(f"/proc/{child}/cmdline").read_text() for child in task.read_text().split()
+        )
+
+    with busy_cores(2):
+        assert children().count("while True: pass") == 2
+    assert "while True" not in children()
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(120)
+def test_the_executor_streams_while_its_ticks_are_measured(tmp_path: Path):
+    pytest.importorskip("rclpy", reason="EXECUTOR NOT MEASURED: rclpy is not installed")
+    steps: list[tuple[int, int]] = []
+    values = measure_executor(
+        tmp_path,
+        seconds=2.0,
+        runs=1,
+        rate=100.0,
+        priority=0,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps == [(1, 2), (2, 2)]
+    assert values["scheduling"].startswith("ordinary scheduling")
+    for condition in ("idle", "busy"):
+        (run,) = values[condition]
+        assert run["executor_ms"]["ticks"] >= 200
+        assert all(run["ratio"][name] > 0.0 for name in FIGURES)
+        assert values["median_ratio"][condition]["p99"] == run["ratio"]["p99"]
