@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.errors import DataError
-from alt_ros.receding_horizon import HorizonConfig, RecedingHorizon
+from alt_ros.receding_horizon import HorizonConfig, RecedingHorizon, Target
 from alt_ros.safety import Command, Inputs, SafetyLimits, SafetyMachine, SetPoint, State
 from alt_ros.types import NANOSECONDS, ActionChunk, OodDecision, check_poses
 
@@ -177,7 +177,10 @@ class Executor:
 
     def arm(self, at: Moment) -> list[str]:
         """Arm; return the reasons for refusal, empty when armed."""
-        return self.machine.arm(self._inputs(at, None, 0.0, 0))
+        reasons = self.machine.arm(self._inputs(at, None, 0.0, 0))
+        if self._set_point is None:
+            self._horizon.rejoin()
+        return reasons
 
     def stop(self, reason: str = "stopped by the operator") -> None:
         """Stop at once: nothing is sent until armed again."""
@@ -230,7 +233,7 @@ class Executor:
             assert self._gripper is not None
             self._set_point = SetPoint(self.limits, self._pose, self._gripper)
             periods = 1  # it starts from rest now, whenever the last step was
-        return self._advance(instant, periods, follow=state is State.RUNNING)
+        return self._advance(instant, periods, target if state is State.RUNNING else None)
 
     def _periods(self, at: Moment, last: Moment) -> int:
         """Return how many control periods have passed, after looking at what the clocks did."""
@@ -258,15 +261,20 @@ class Executor:
     def _reference(self) -> Array | None:
         return self._pose if self._set_point is None else self._set_point.pose
 
-    def _advance(self, instant: int, periods: int, *, follow: bool) -> SentCommand | None:
-        """Move the set-point by control periods, the last of which ends at ``instant``."""
+    def _advance(self, instant: int, periods: int, target: Target | None) -> SentCommand | None:
+        """Move the set-point by control periods, the last of which ends at ``instant``.
+
+        ``target`` is the first period's; None brakes in all of them.
+        """
+        follow = target is not None
         set_point, sent = self._set_point, None
         if set_point is None:
             return None
         seconds = self._control_period / NANOSECONDS
         for left in reversed(range(periods)):
             due = instant - left * self._control_period
-            target = self._horizon.target(due, set_point.pose, set_point.twist) if follow else None
+            if follow and left < periods - 1:
+                target = self._horizon.target(due, set_point.pose, set_point.twist)
             if target is not None:
                 command = set_point.follow(target.pose, target.gripper, seconds)
             elif set_point.at_rest:

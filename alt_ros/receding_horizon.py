@@ -3,7 +3,7 @@
 Action i of a chunk is due at ``stamp + i * period``, and is sent the device's latency ahead of
 that. After ``action_horizon`` (Ta) actions of the active chunk, the newest chunk takes over;
 actions that were due before the hand-over are never sent. Between actions the target is
-interpolated (linear, slerp), and the last one lasts for one period. At a hand-over the old motion
+interpolated (monotone cubic, slerp), and the last one lasts for one period. At a hand-over the old motion
 is blended into the new one, the gripper exempt. Time is an argument.
 
 Blending rules:
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError, DataError
@@ -53,7 +54,7 @@ class HorizonConfig:
 
     action_horizon: int = 8
     blending: str = "offset"
-    fade: int = 200_000_000
+    fade: int = 300_000_000
     arm_latency: int = 0
     gripper_latency: int = 0
     max_age: int = 500_000_000
@@ -118,13 +119,19 @@ class Target:
     chunk_stamp: int
 
 
-@dataclass(frozen=True, eq=False)
 class _Path:
-    """A chunk's targets: poses (n, 7), openings (n,)."""
+    """A chunk's targets: positions on a monotone cubic (PCHIP), rotations by slerp.
 
-    chunk: ActionChunk
-    poses: Array
-    grippers: Array
+    Fritsch and Butland 1984: continuous in velocity and without overshoot between two actions.
+    """
+
+    def __init__(self, chunk: ActionChunk, poses: Array, grippers: Array) -> None:
+        self.chunk = chunk
+        self.poses = poses  # (n, 7)
+        self.grippers = grippers  # (n,)
+        knots = np.arange(max(len(poses), 2))
+        positions = poses[:, :3] if len(poses) > 1 else np.repeat(poses[:, :3], 2, axis=0)
+        self._positions = PchipInterpolator(knots, positions)
 
     @property
     def end(self) -> int:
@@ -137,13 +144,18 @@ class _Path:
 
     def pose(self, due: int) -> Array:
         index, after, fraction = self._bracket(due)
-        return interpolate_pose(self.poses[index], self.poses[after], fraction)
+        pose = interpolate_pose(self.poses[index], self.poses[after], fraction)
+        if after > index:
+            pose[:3] = self._positions(index + fraction)
+        return pose
 
     def twist(self, due: int) -> Array:
         """Return linear and angular velocity (6,), m/s and rad/s."""
-        index, after, _ = self._bracket(due)
-        before, next_pose = self.poses[index], self.poses[after]
-        step = np.concatenate([next_pose[:3] - before[:3], rotation_between(before, next_pose)])
+        index, after, fraction = self._bracket(due)
+        if after == index:
+            return np.zeros(6)
+        turn = rotation_between(self.poses[index], self.poses[after])
+        step = np.concatenate([self._positions(index + fraction, 1), turn])
         return step * (1e9 / self.chunk.period)
 
     def gripper(self, due: int) -> float:
@@ -168,6 +180,10 @@ class RecedingHorizon:
     def reset(self) -> None:
         """Forget every chunk."""
         self._newest = self._active = self._previous = self._last_due = None
+
+    def rejoin(self) -> None:
+        """Blend the newest chunk in from the next reference: the arm was not where it was sent."""
+        self._active = self._previous = self._last_due = None
 
     @property
     def end(self) -> int | None:

@@ -50,11 +50,6 @@ CHUNK = ("alt/action_chunk", "alt_ros/ActionChunk", "reliable", "Tp actions and 
 OOD = ("alt/ood", "alt_ros/OodFlag", "reliable", "flag, score, threshold, strangest view")
 STAMP = ("alt/observation_stamp", "std_msgs/Header", "reliable", "stamp of every observation")
 TWIST = ("target_twist", "geometry_msgs/TwistStamped", "reliable", "commanded velocity")
-    "target_twist",
-    "geometry_msgs/TwistStamped",
-    "reliable",
-    "commanded velocity, base frame",
-)
 TRAJECTORY = (
     "joint_trajectory",
     "trajectory_msgs/JointTrajectory",

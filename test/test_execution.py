@@ -502,3 +502,17 @@ def test_reset_forgets_the_chunks_and_the_flag():
     bench.policy = None
     assert bench.ticks(5) == [None] * 5
     assert bench.executor.arm(bench.at) == ["no action chunk has come"]
+
+
+def test_arming_anew_blends_the_chunk_in_from_where_the_arm_stands():
+    bench = Bench(drift(0.2)).running()
+    bench.executor.stop()
+    bench.ticks(2)
+    bench.measured = shifted(bench.measured, x=0.05)
+    start = bench.measured.copy()
+    count = len(bench.sent)
+    assert bench.executor.arm(bench.at) == []
+    bench.ticks(10)
+    moved = [np.linalg.norm(sent.command.pose[:3] - start[:3]) for _, sent in bench.sent[count:]]
+    assert moved[0] < 1e-3
+    assert judge(bench, count).violations == []

@@ -7,7 +7,6 @@ do is judged from outside, by the states and commands that arrive on the topics.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from alt_ros.benchmarks.fake_clock import FakeClock
 from alt_ros.benchmarks.fault_catalogue import (
     CHUNK,
     COPES,
@@ -213,7 +213,7 @@ def open_rig(
         return
     clock = None
     if world is World.SYSTEM:
-        clock = FakeClock(folder / "clock_offset")
+        clock = FakeClock(folder)
         variables = variables | clock.variables
     with local_rig(world, bundle, folder, variables, set_clock=clock) as rig:
         yield rig
@@ -576,46 +576,6 @@ class GraphRig:
                 process.wait()
 
         return end
-
-
-class FakeClock:
-    """Sets the system clock of processes, and of nothing else, by libfaketime.
-
-    Args:
-        file: Holds the offset; the processes read it at every look at the clock.
-
-    Attributes:
-        variables: Environment of the processes.
-
-    Raises:
-        DependencyError: libfaketime is not installed.
-    """
-
-    def __init__(self, file: Path) -> None:
-        spec = importlib.util.find_spec("libfaketime")
-        if spec is None or spec.origin is None:
-            raise DependencyError(
-                "setting the system clock needs libfaketime: pip install libfaketime"
-            )
-        folder = Path(spec.origin).parent / "vendor" / "libfaketime" / "src"
-        self.variables = {
-            "LD_PRELOAD": str(folder / "libfaketime.so.1"),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-        self._file = file
-        self._offset = 0.0
-        self(0.0)
-
-    def __call__(self, seconds: float) -> None:
-        """Move the clock by seconds."""
-        self._offset += seconds
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(f"{self._offset:+.3f}\n", encoding="utf-8")
-        partial.replace(self._file)
 
 
 def _restarts(drill: Drill) -> bool:

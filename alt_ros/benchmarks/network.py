@@ -157,20 +157,12 @@ def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[Rig]:
         raise DependencyError(f"drills of the network need {', '.join(missing)}")
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     code = "from alt_ros.benchmarks.network import main; main()"
+    command = ["unshare", *rights, "--net", *WITH_US, sys.executable, "-c", code]
+    command += [str(bundle), str(log_folder)]
     log = log_folder / "network" / "namespace.log"
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [
-                "unshare",
-                *rights,
-                "--net",
-                *WITH_US,
-                sys.executable,
-                "-c",
-                code,
-                str(bundle),
-                str(log_folder),
-            ],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

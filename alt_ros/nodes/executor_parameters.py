@@ -33,7 +33,7 @@ class ExecutorParameters:
     )
     blending: str = parameter("offset", "Rule at a chunk's take-over", choices=BLENDINGS)
     fade: float = parameter(
-        0.2, "Time over which a chunk's take-over is blended", unit="s", low=0.0, high=2.0
+        0.3, "Time over which a chunk's take-over is blended", unit="s", low=0.0, high=2.0
     )
     arm_latency: float = parameter(
         0.0, "How far ahead a pose is sent: the arm's own delay", unit="s", low=0.0, high=1.0
