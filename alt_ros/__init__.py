@@ -3,7 +3,7 @@
 The rooms, from the ground up; a room imports only rooms named before it:
 
 - ``errors``, ``types``: what goes wrong, what is passed around
-- ``progress``, ``report``: bars on the terminal, figures as files
+- ``progress``, ``report``, ``terminal``: bars, figures as files, what commands say
 - ``geometry``, ``preprocessing``, ``messages``, ``transforms``, ``synchronization``: SE(3), image
   to network input, a message's fields as arrays, chains of frames, pairing
 - ``demonstrations``: recorded episodes, a file per format, and the training store
@@ -19,7 +19,7 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``audit``: what a policy recalled, held against what was demonstrated
 - ``nodes``: the only room that knows rclpy and messages
 - ``benchmarks``: what ``alt bench`` runs, the nodes included
-- ``diagnosis``, ``demo``, ``cli``: the jobs of a person at a shell
+- ``diagnosis``, ``demo``, ``bench_cli``, ``cli``: the jobs of a person at a shell
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

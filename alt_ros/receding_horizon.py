@@ -3,8 +3,8 @@
 Action i of a chunk is due at ``stamp + i * period``, and is sent the device's latency ahead of
 that. After ``action_horizon`` (Ta) actions of the active chunk, the newest chunk takes over;
 actions that were due before the hand-over are never sent. Between actions the target is
-interpolated (monotone cubic, slerp), and the last one lasts for one period. At a hand-over the old motion
-is blended into the new one, the gripper exempt. Time is an argument.
+interpolated (monotone cubic, slerp), and the last one lasts for one period. At a hand-over the old
+motion is blended into the new one, the gripper exempt. Time is an argument.
 
 Blending rules:
 

@@ -297,6 +297,18 @@ DRILLS: tuple[Drill, ...] = (
         0,
         After.RUNS_ON,
     ),
+    # Before the next one: a node that was killed is still seen listening for DDS's lease time.
+    Drill(
+        "command subscriber gone",
+        "the relay between executor and arm leaves",
+        Action.END,
+        RELAY,
+        FAULT,
+        "no controller",
+        AT_ONCE_MS,
+        After.LATCHED,
+        refusal="no controller",
+    ),
     Drill(
         "command subscriber killed",
         "kill -9 of the relay between executor and arm",
@@ -306,17 +318,6 @@ DRILLS: tuple[Drill, ...] = (
         f"{NOT_FOLLOWED}|no controller",
         1500,
         After.LATCHED,
-    ),
-    Drill(
-        "command subscriber gone",
-        "the relay between executor and arm leaves",
-        Action.END,
-        RELAY,
-        FAULT,
-        f"{NOT_FOLLOWED}|no controller",
-        1000,
-        After.LATCHED,
-        refusal="no controller",
     ),
     Drill(
         "executor deactivated",
@@ -372,6 +373,7 @@ DRILLS: tuple[Drill, ...] = (
             AT_ONCE_MS,
             After.RECOVERS,
             amount=amount,
+            seconds=0.0,
             world=World.SYSTEM,
         )
         for word, amount in (("back", -2.0), ("forward", 2.0))

@@ -38,6 +38,7 @@ from alt_ros.errors import AltError, ConfigurationError, DependencyError
 from alt_ros.messages import stamp_of
 from alt_ros.progress import Advance
 from alt_ros.report import machine
+from alt_ros.types import NANOSECONDS
 
 MEASURED = ("wrist/image_raw", "third_person/image_raw", "eef_pose", "gripper_state")
 COMMANDS = ("target_pose", "target_gripper")
@@ -87,8 +88,8 @@ class DrillResult:
         seen: State and reason that came.
         refused_to_arm: Why arming was refused while the cause stood; empty: not tried.
         outcome: never stopped, recovered or latched.
-        recovery_ms: From the end of the cause, or from the arming that ended a latch, to the
-            first commands.
+        recovery_ms: From the end of the cause, or from the arming that ended a latch, until the
+            arm runs again.
         commands: Commands in the drill.
         violations: Commands outside the limits, by kind.
     """
@@ -204,7 +205,8 @@ def open_rig(
     if shutil.which(WITH_US[0]) is None:
         raise DependencyError("drills need setpriv, of util-linux")
     folder = log_folder / world.name.lower()
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+    folder.mkdir(parents=True)
     if world is World.NETWORK:
         from alt_ros.benchmarks.network import open_remote_rig
 
@@ -355,22 +357,28 @@ class GraphRig:
         _sleep_until(began + drill.seconds)
         if drill.refusal:
             values["refused_to_arm"] = self._refuses(drill.refusal)
+        lifted = time.monotonic()
+        last = flight.last_following_command(began, lifted)
+        values["last_command_ms"] = _ms(last - began)
+        if drill.response == SILENT:
+            self._was_silent(drill, values, began, lifted)
         undo.pop()()
         ended = time.monotonic()
-        values["last_command_ms"] = _ms(flight.last_following_command(began, ended) - began)
-        if drill.response == SILENT:
-            self._was_silent(drill, values, began, ended)
         if drill.after is After.LATCHED:
             values["outcome"] = self._is_latched(drill, ended)
+            state = self.console.state
+            values["seen"] += f"; then {state.state}: {state.reason}"
             ended = time.monotonic()
-            self._arm(RESTART_SECONDS if _restarts(drill) else ARM_SECONDS)
+            arm(self.console, RESTART_SECONDS if _restarts(drill) else ARM_SECONDS)
         self._recovers(drill, values, ended)
 
     def _recovers(self, drill: Drill, values: dict[str, Any], since: float) -> None:
         limit = RESTART_SECONDS if _restarts(drill) else RECOVERY_SECONDS
         self.console.wait_for("the arm to go on", lambda: self._goes_on(since), limit)
-        first = next(c.arrival for c in self.console.flight.commands if c.arrival > since)
-        values["recovery_ms"] = _ms(first - since)
+        flight = self.console.flight
+        again = [s.arrival for s in flight.states if s.arrival > since and s.state == RUNNING]
+        again += [c.arrival for c in flight.commands if c.arrival > since]
+        values["recovery_ms"] = _ms(again[0] - since)
         values.setdefault("outcome", After.RECOVERS.value)
 
     def _until_running(self) -> None:
@@ -381,7 +389,7 @@ class GraphRig:
         """
         for left in reversed(range(3)):
             self._new_episode()
-            self._arm(ARM_SECONDS)
+            arm(self.console, ARM_SECONDS)
             since = time.monotonic()
             self.console.wait_for("commands", lambda s=since: self._goes_on(s), ARM_SECONDS)
             time.sleep(WARM_UP)
@@ -393,44 +401,20 @@ class GraphRig:
 
     def _new_episode(self) -> None:
         console = self.console
-        console.flight.forget_halves()
-        console.insist("alt/disarm")
-        console.wait_for("idle", lambda: console.state.state == "idle", 5.0)
-        time.sleep(0.1)  # what was sent before it has come
+        disarm(console)
         console.flight.begin()
-        before = stamp_of(console.flags[-1])
-        if self._world is not World.SIMULATED:
-            # Nobody sees the scene while the cup is put back: the same gap in the stamps.
-            for topic in MEASURED:
-                self._damage(topic, "stop")
+        if self._world is World.SIMULATED:
+            reset(console)
+            return
+        # Nobody sees the scene while the cup is put back: the same gap in the stamps.
+        for topic in MEASURED:
+            self._damage(topic, "stop")
+        with_gap = stamp_of(console.flags[-1])
         console.insist("sim/reset", scenario="ind", trial=0)
-        reset = time.monotonic()
-        if self._world is not World.SIMULATED:
-            time.sleep(EPISODE_GAP)
-            for topic in MEASURED:
-                self._damage(topic, "")
-
-        def seen() -> bool:
-            arrival, flag = console.flags_at[-1]
-            return arrival > reset and not before <= stamp_of(flag) <= before + 1_000_000_000
-
-        console.wait_for("a decision after the reset", seen, 20.0)
-
-    def _arm(self, within: float) -> None:
-        console = self.console
-        deadline = time.monotonic() + within
-        why = "no answer"
-        while time.monotonic() < deadline:
-            try:
-                response = console.call("alt/arm", 2.0)
-            except AltError as error:
-                why = str(error)
-                continue
-            if response.success:
-                return
-            why = response.message
-            time.sleep(0.05)
-        raise AltError(f"arming was refused for {within:g} s: {why}")
+        time.sleep(EPISODE_GAP)
+        for topic in MEASURED:
+            self._damage(topic, "")
+        await_episode(console, with_gap)
 
     def _responds(self, drill: Drill, values: dict[str, Any], began: float) -> None:
         flight = self.console.flight
@@ -471,11 +455,11 @@ class GraphRig:
             raise AltError(f"the arm was to run on; no command came for {pause:.2f} s")
 
     def _was_silent(
-        self, drill: Drill, values: dict[str, Any], began: float, ended: float
+        self, drill: Drill, values: dict[str, Any], began: float, until: float
     ) -> None:
-        response = _ms(self.console.flight.last_command(began, ended) - began)
+        response = _ms(self.console.flight.last_command(began, until) - began)
         values["response_ms"] = response
-        values["seen"] = values.get("seen", "nothing is sent")
+        values["seen"] = "nothing is sent"
         if response > drill.limit_ms:
             raise AltError(
                 f"commands came for {response:.0f} ms, declared are {drill.limit_ms} ms"
@@ -576,6 +560,53 @@ class GraphRig:
                 process.wait()
 
         return end
+
+
+def disarm(console: Any) -> None:
+    """Disarm, and wait until what was sent before it has come."""
+    console.insist("alt/disarm")
+    console.wait_for("idle", lambda: console.state.state == "idle", 5.0)
+    time.sleep(0.1)
+    console.flight.forget_halves()
+
+
+def reset(console: Any, trial: int = 0) -> None:
+    """Put the simulated scene to the start of a trial, and wait until the graph has seen it."""
+    before = stamp_of(console.flags[-1])
+    console.insist("sim/reset", scenario="ind", trial=trial)
+    await_episode(console, before)
+
+
+def await_episode(console: Any, before: int) -> None:
+    """Wait for a decision of a new episode: its stamp is not soon after this one (ns)."""
+    since = time.monotonic()
+
+    def seen() -> bool:
+        arrival, flag = console.flags_at[-1]
+        return arrival > since and not before <= stamp_of(flag) <= before + NANOSECONDS
+
+    console.wait_for("a decision after the reset", seen, 20.0)
+
+
+def arm(console: Any, within: float) -> None:
+    """Arm, as soon as nothing speaks against it.
+
+    Raises:
+        AltError: With the last reason, after ``within`` seconds.
+    """
+    deadline = time.monotonic() + within
+    why = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            response = console.call("alt/arm", 2.0)
+        except AltError as error:
+            why = str(error)
+            continue
+        if response.success:
+            return
+        why = response.message
+        time.sleep(0.05)
+    raise AltError(f"arming was refused for {within:g} s: {why}")
 
 
 def _restarts(drill: Drill) -> bool:

@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 
 from alt_ros.control_loop import enter_realtime
 from alt_ros.errors import DataError
-from alt_ros.execution import Executor, Moment, SentCommand
+from alt_ros.execution import Moment, SentCommand
 from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of, stamp_of
 from alt_ros.msg import ActionChunk, OodFlag
 from alt_ros.nodes.arm_output import arm_output, is_listened_to
@@ -48,13 +48,7 @@ class ExecutorNode(AltNode):
         p = self.parameters
         self._lock = threading.RLock()
         self._period = round(NANOSECONDS / p.control_rate)
-        self._executor = Executor(
-            p.limits(),
-            p.horizon(),
-            control_period=self._period,
-            resume_after_ood=p.resume_after_ood,
-            require_monitor=p.require_monitor,
-        )
+        self._executor = p.executor(self._period)
         self._simulated = self.get_parameter("use_sim_time").value
         self._ticks: ClockTicks | LoopTicks | None = None
         self._broken = ""

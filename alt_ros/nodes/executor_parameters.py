@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alt_ros.execution import Executor
 from alt_ros.nodes.parameters import parameter
 from alt_ros.receding_horizon import BLENDINGS, HorizonConfig
 from alt_ros.safety import SafetyLimits
@@ -147,6 +148,16 @@ class ExecutorParameters:
         low=0.01,
         high=20.0,
     )
+
+    def executor(self, control_period: int) -> Executor:
+        """Return the executor, for a control period in ns."""
+        return Executor(
+            self.limits(),
+            self.horizon(),
+            control_period=control_period,
+            resume_after_ood=self.resume_after_ood,
+            require_monitor=self.require_monitor,
+        )
 
     def limits(self) -> SafetyLimits:
         """Return the limits of the core."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -33,6 +34,8 @@ EVERY_STATE = QoSProfile(
 STATE_DELAY = 100_000_000
 """Commands that were sent before a state may arrive after it, on a loaded machine, ns."""
 SLOWER = 1e-9
+"""A command that moves less than the one before by this brakes, m."""
+RUNNING = "running"
 
 
 class SeenState(NamedTuple):
@@ -105,13 +108,20 @@ class FlightRecorder:
                 return seen
         return None
 
-    def last_command(self, since: float, until: float = float("inf")) -> float:
+    def last_command(self, since: float, until: float = math.inf) -> float:
         """Return when the last command came between two times; ``since`` if none did."""
         times = [c.arrival for c in list(self.commands) if since <= c.arrival < until]
         return times[-1] if times else since
 
-    def last_following_command(self, since: float, until: float = float("inf")) -> float:
-        """Return when the last command came that does not brake; ``since`` if none did."""
+    def last_following_command(self, since: float, until: float) -> float:
+        """Return when the last command came that does not brake; ``since`` if none did.
+
+        Args:
+            since: Where to begin, s on the monotonic clock.
+            until: Where to end, unless the executor says before that it runs again.
+        """
+        again = [s.arrival for s in list(self.states) if s.arrival > since and s.state == RUNNING]
+        until = min([until, *again])
         at, before = since, None
         for seen in list(self.commands):
             if since <= seen.arrival < until:
