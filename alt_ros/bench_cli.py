@@ -16,6 +16,23 @@ from alt_ros.terminal import DEMO_BUNDLE, Positional, console, write
 bench = tyro.extras.SubcommandApp()
 
 
+def _faults_table(values: dict[str, Any]) -> Table:
+    table = Table("fault", "declared", "seen", "ms", "at most", "ended", "outside", "verdict")
+    for drill in values["drills"]:
+        response = drill["response_ms"]
+        table.add_row(
+            drill["name"],
+            drill["declared"],
+            drill["seen"],
+            "" if response is None else f"{response:.0f}",
+            str(drill["response_limit_ms"] or ""),
+            drill["outcome"],
+            str(sum((drill["violations"] or {}).values())),
+            drill["verdict"] + (f": {drill['trouble']}" if drill["trouble"] else ""),
+        )
+    return table
+
+
 def _seams_table(values: dict[str, Any]) -> Table:
     table = Table("at seams", "way", "ours p99", "ours max", "unblended max", "ratio of max")
     for way in ("offset", "neighbour"):
@@ -190,7 +207,7 @@ def bench_faults(
 
     Args:
         bundle: Folder of the bundle.
-        only: Names of drills; all by default.
+        only: Words in the names of the drills to run; all by default.
         json: Where the figures go.
     """
     from alt_ros.benchmarks.faults import run_faults
@@ -198,9 +215,16 @@ def bench_faults(
     with progress_bar(console, "drills") as progress:
         values = run_faults(bundle, Path("build/logs/faults"), only=only, progress=progress)
     Console().print(_faults_table(values))
+    totals = values["totals"]
+    Console().print(
+        f"{totals['passed']} of {totals['drills']} drills as declared, {totals['not_run']} not "
+        f"run; {totals['commands_outside_limits']} of {totals['commands']} commands outside the "
+        "limits"
+    )
     write(json, values)
-    if values["failed"]:
-        raise AltError(f"{len(values['failed'])} drills failed: {', '.join(values['failed'])}")
+    failed = [drill["name"] for drill in values["drills"] if drill["verdict"] == "failed"]
+    if failed:
+        raise AltError(f"drills that did not go as declared: {', '.join(failed)}")
 
 
 @bench.command(name="soak")

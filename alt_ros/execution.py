@@ -266,24 +266,22 @@ class Executor:
 
         ``target`` is the first period's; None brakes in all of them.
         """
-        follow = target is not None
-        set_point, sent = self._set_point, None
+        follow, set_point, moved = target is not None, self._set_point, None
         if set_point is None:
             return None
         seconds = self._control_period / NANOSECONDS
         for left in reversed(range(periods)):
-            due = instant - left * self._control_period
             if follow and left < periods - 1:
+                due = instant - left * self._control_period
                 target = self._horizon.target(due, set_point.pose, set_point.twist)
             if target is not None:
-                command = set_point.follow(target.pose, target.gripper, seconds)
-            elif set_point.at_rest:
-                continue
-            else:
-                command = set_point.decelerate(seconds)
-            stamp = 0 if target is None else target.chunk_stamp
-            sent = SentCommand(command, set_point.twist, due, stamp)
-        return sent
+                moved = set_point.follow(target.pose, target.gripper, seconds)
+            elif not set_point.at_rest:
+                moved = set_point.decelerate(seconds)
+        if moved is None:
+            return None
+        stamp = 0 if target is None else target.chunk_stamp
+        return SentCommand(moved, set_point.twist, instant, stamp)
 
     def _inputs(
         self, at: Moment, target_pose: Array | None, target_gripper: float, elapsed: int

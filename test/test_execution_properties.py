@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -464,6 +464,7 @@ THOROUGH = settings.get_current_profile_name() == "thorough"
 @pytest.mark.timeout(0)
 @settings(max_examples=100_000 if THOROUGH else 2_000)
 @given(HISTORIES, st.integers(0, 2**32 - 1))
+@example([("stall", 1), ("stall", 1)], 8)  # a stall in which the set-point came to rest
 def test_no_history_breaks_a_promise(history, seed):
     play(history, seed)
 

@@ -19,15 +19,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from alt_ros.benchmarks.drill_result import DrillResult, failed, read_result
+from alt_ros.benchmarks.drill_rig import WITH_US, local_rig
 from alt_ros.benchmarks.fault_catalogue import DRILLS, Drill, World
-from alt_ros.benchmarks.faults import (
-    WITH_US,
-    DrillResult,
-    Rig,
-    local_rig,
-    not_run,
-    read_result,
-)
 from alt_ros.errors import AltError, DependencyError
 
 CUT_NODES = ("lookup", "executor")
@@ -120,33 +114,28 @@ class RemoteRig:
         self._log = log
 
     def answer(self) -> str:
-        """Return the next line that the process says.
-
-        Raises:
-            DependencyError: It has ended instead.
-        """
+        """Return the next line that the process says, empty when it has ended."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        if not line:
-            last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise DependencyError(
-                f"no network namespace: {last or 'no word why'}, see {self._log}"
-            )
-        return line
+        return self._process.stdout.readline().strip()
+
+    def last_words(self) -> str:
+        """Return what it said last in its log."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'no word why'}, see {self._log}"
 
     def run(self, drill: Drill) -> DrillResult:
         """Run a drill there."""
         assert self._process.stdin is not None
-        try:
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(drill.name + "\n")
             self._process.stdin.flush()
-            return read_result(self.answer())
-        except (OSError, DependencyError) as error:
-            return not_run(drill, str(error))
+            line = self.answer()
+        return read_result(line) if line else failed(drill, f"graph is gone: {self.last_words()}")
 
 
 @contextlib.contextmanager
-def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[Rig]:
+def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[RemoteRig]:
     """Start the process with the graph in a namespace, and yield what runs drills there.
 
     Raises:
@@ -172,7 +161,8 @@ def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[Rig]:
         )
     try:
         rig = RemoteRig(process, log)
-        rig.answer()
+        if rig.answer() != READY:
+            raise DependencyError(f"no network namespaces here: {rig.last_words()}")
         yield rig
     finally:
         assert process.stdin is not None
@@ -199,8 +189,8 @@ def main() -> None:
             links = _links(folder, stack)
         except AltError as error:
             raise SystemExit(str(error)) from None
-        rig = stack.enter_context(local_rig(World.NETWORK, bundle, folder, variables, links=links))
         print(READY, flush=True)
+        rig = stack.enter_context(local_rig(World.NETWORK, bundle, folder, variables, links=links))
         drills = {drill.name: drill for drill in DRILLS}
         for line in sys.stdin:
             print(json.dumps(asdict(rig.run(drills[line.strip()]))), flush=True)

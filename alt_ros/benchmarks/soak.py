@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alt_ros.benchmarks.faults import START_SECONDS, arm, disarm, reset
+from alt_ros.benchmarks.drill_rig import START_SECONDS, arm, disarm, reset
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.progress import Advance
 from alt_ros.report import machine
@@ -19,6 +19,7 @@ NODES = ("sim_bridge", "camera_sync", "encoder", "lookup", "executor", "episode_
 TRIALS = 31
 EPISODE_SECONDS = 8.0
 ARM_SECONDS = 10.0
+CONNECT_SECONDS = 30.0
 SETTLE_SECONDS = 0.5
 LEAST_MINUTES = 0.5
 
@@ -89,7 +90,12 @@ def _soak(graph: Any, console: Any, seconds: float, progress: Advance) -> dict[s
     while time.monotonic() - start < seconds:
         disarm(console)
         reset(console, len(outcomes) % TRIALS)
-        console.insist("recorder/start", name=f"soak_{len(outcomes):04d}")
+        name = f"soak_{len(outcomes):04d}"
+        console.wait_for(
+            "the recorder",
+            lambda name=name: console.call("recorder/start", name=name).success,
+            CONNECT_SECONDS,
+        )
         console.success = False
         try:
             arm(console, ARM_SECONDS)

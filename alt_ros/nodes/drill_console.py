@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ class DrillConsole(Operator):
             except AltError:
                 if not left:
                     raise
+                time.sleep(0.05)
 
     def damage(self, injector: str, stream: str, kind: str, amount: float = 0.0) -> None:
         """Have a fault_injector damage a stream; an empty kind makes it well."""

@@ -1,0 +1,78 @@
+"""Every drill of the catalogue on the running graph: `pytest -k "camera freezes"` runs some."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alt_ros.benchmarks.drill_result import FAILED, PASSED
+from alt_ros.benchmarks.fault_catalogue import DRILLS, FAULT, After, Drill, World
+from alt_ros.benchmarks.faults import Rig, open_rig
+from alt_ros.errors import AltError, DependencyError
+
+
+@pytest.fixture(scope="module")
+def rig_of(
+    ros_environment: dict[str, str],
+    small_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[World], Rig]]:
+    """Give the running graph of a world; one runs at a time."""
+    folder = tmp_path_factory.mktemp("drills")
+    running: dict[World, Rig] = {}
+    with contextlib.ExitStack() as stack:
+
+        def rig_of(world: World) -> Rig:
+            if world not in running:
+                stack.close()
+                running.clear()
+                rig = open_rig(world, small_bundle, folder, ros_environment)
+                running[world] = stack.enter_context(rig)
+            return running[world]
+
+        yield rig_of
+
+
+@pytest.mark.timeout(120)
+def test_an_unknown_stream_or_kind_is_refused_with_those_that_exist(
+    rig_of: Callable[[World], Rig],
+) -> None:
+    console = rig_of(World.SIMULATED).console
+    with pytest.raises(AltError, match="streams are .*eef_pose"):
+        console.damage("fault_injector", "nonsense", "stop")
+    with pytest.raises(AltError, match="kinds are .*freeze"):
+        console.damage("fault_injector", "eef_pose", "nonsense")
+
+
+@pytest.mark.timeout(120)
+def test_a_drill_that_comes_out_otherwise_than_declared_fails(
+    rig_of: Callable[[World], Rig],
+) -> None:
+    drill = next(drill for drill in DRILLS if drill.name == "wrist camera unplugged")
+    rig = rig_of(World.SIMULATED)
+    result = rig.run(replace(drill, response=FAULT, refusal=""))
+    assert result.verdict == FAILED
+    assert "holding: no observation" in result.trouble
+    result = rig.run(replace(drill, limit_ms=100))
+    assert result.verdict == FAILED
+    assert "declared are 100 ms" in result.trouble
+    result = rig.run(replace(drill, after=After.LATCHED, seconds=0.6))
+    assert result.verdict == FAILED
+    assert "went on by itself" in result.trouble
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_the_graph_answers_as_declared(rig_of: Callable[[World], Rig], drill: Drill) -> None:
+    try:
+        result = rig_of(drill.world).run(drill)
+    except DependencyError as error:
+        pytest.skip(f"DRILL NOT RUN: {error}")
+    assert result.verdict == PASSED, result
+    assert result.commands > 0
+    assert result.violations == {}
