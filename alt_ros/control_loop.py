@@ -24,7 +24,8 @@ import numpy as np
 from alt_ros.errors import ConfigurationError
 from alt_ros.types import NANOSECONDS
 
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
+# Linux: what has been touched stays in memory; without ONFAULT every thread's stack is filled.
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 # A callback of another thread gives the interpreter up after this time at the latest, seconds.
 _SWITCH_INTERVAL = 0.0005
 
@@ -73,7 +74,7 @@ def _lock_memory() -> str:
             # It could succeed now and fail at a later allocation, in the middle of a motion.
             return f"memory not locked (limit {limit // 1024} kB; needs memlock in limits.conf)"
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+        if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
             return f"memory not locked ({os.strerror(ctypes.get_errno())})"
     except (ImportError, AttributeError, OSError) as error:
         return f"memory not locked ({_why(error)})"

@@ -228,8 +228,12 @@ class GraphRig:
 
     def _recovers(self, drill: Drill, values: dict[str, Any], since: float) -> None:
         limit = RESTART_SECONDS if _restarts(drill) else RECOVERY_SECONDS
-        self.console.wait_for("the arm to go on", lambda: self._goes_on(since), limit)
         flight = self.console.flight
+        try:
+            self.console.wait_for("the arm to go on", lambda: self._goes_on(since), limit)
+        except AltError as error:
+            states = [f"{s.state}: {s.reason}" for s in flight.states if s.arrival > since]
+            raise AltError(f"{error}; came: {'; '.join(states) or 'nothing'}") from error
         again = [s.arrival for s in flight.states if s.arrival > since and s.state == RUNNING]
         again += [c.arrival for c in flight.commands if c.arrival > since]
         values["recovery_ms"] = _ms(again[0] - since)

@@ -305,7 +305,7 @@ DRILLS: tuple[Drill, ...] = (
         RELAY,
         FAULT,
         "no controller",
-        AT_ONCE_MS,
+        600,
         After.LATCHED,
         refusal="no controller",
     ),

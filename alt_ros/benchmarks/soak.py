@@ -20,7 +20,8 @@ TRIALS = 31
 EPISODE_SECONDS = 8.0
 ARM_SECONDS = 10.0
 CONNECT_SECONDS = 30.0
-SETTLE_SECONDS = 0.5
+# Diagnostics come once a second.
+SETTLE_SECONDS = 2.5
 LEAST_MINUTES = 0.5
 
 
@@ -70,9 +71,9 @@ def _soak(graph: Any, console: Any, seconds: float, progress: Advance) -> dict[s
     memory: dict[str, list[int]] = {node: [] for node in NODES}
     outcomes: list[str] = []
     successes = 0
-    first = _quiet_counters(console)
+    first = _chunks_taken(console)
     console.flight.begin()
-    console.insist("sim/pause", data=False)
+    console.set_active("camera_sync", True)
     start = time.monotonic()
     next_sample = start
 
@@ -107,9 +108,9 @@ def _soak(graph: Any, console: Any, seconds: float, progress: Advance) -> dict[s
             outcomes.append(f"{console.state.state}: {console.state.reason}")
         console.insist("alt/stop")
         console.insist("recorder/stop", discard=True)
-    last = _quiet_counters(console)
+    last = _chunks_taken(console)
     flight = console.flight
-    taken = last["chunks"] + last["refused"] - first["chunks"] - first["refused"]
+    taken = {key: count - first.get(key, 0) for key, count in last.items()}
     return {
         "seconds": round(time.monotonic() - start, 1),
         "trials": len(outcomes),
@@ -120,9 +121,9 @@ def _soak(graph: Any, console: Any, seconds: float, progress: Advance) -> dict[s
         "lost": {
             "observations": len(flight.observed - flight.embedded),
             "embeddings": len(flight.embedded - flight.decided),
-            "chunks": max(len(flight.recalled) - taken, 0),
+            "chunks": len(flight.recalled) - sum(taken.values()),
         },
-        "refused_by_executor": last["refused"] - first["refused"],
+        "chunks_at_executor": taken,
         "commands": flight.audit.commands,
         "commands_outside_limits": len(flight.audit.violations),
         "violations": dict(flight.audit.counts),
@@ -131,13 +132,13 @@ def _soak(graph: Any, console: Any, seconds: float, progress: Advance) -> dict[s
     }
 
 
-def _quiet_counters(console: Any) -> dict[str, int]:
-    """Let time stand until nothing is on its way; return what the executor has counted."""
-    console.insist("sim/pause", data=True)
+def _chunks_taken(console: Any) -> dict[str, int]:
+    """Have no observations made until the executor has told its counters; return them."""
+    console.set_active("camera_sync", False)
     time.sleep(SETTLE_SECONDS)
-    console.insist("alt/stop")  # it tells its counters
-    time.sleep(SETTLE_SECONDS)
-    return {"chunks": int(console.state.chunks), "refused": int(console.state.refused)}
+    counters = console.flight.executor_counters
+    refused = {k: int(v) for k, v in counters.items() if k.startswith("refused: chunk")}
+    return {"accepted": int(counters["chunks"]), **refused}
 
 
 def resident_kb(process: int) -> int:

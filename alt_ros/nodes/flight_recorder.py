@@ -9,6 +9,7 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -66,12 +67,15 @@ class FlightRecorder:
         commands: Every command.
         observed, embedded, decided, recalled: Stamps of the observations, embeddings, decisions
             and chunks that came.
+        executor_counters: What the executor's diagnostics said last.
     """
 
     def __init__(self, node: Node) -> None:
         self._lock = threading.Lock()
         self.begin()
         subscribe = node.create_subscription
+        self.executor_counters: dict[str, str] = {}
+        subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, EVERYTHING)
         subscribe(ExecutorState, "alt/state", self._on_state, EVERY_STATE)
         subscribe(PoseStamped, "target_pose", self._on_pose, EVERYTHING)
         subscribe(Float64, "target_gripper", self._on_gripper, EVERYTHING)
@@ -159,6 +163,11 @@ class FlightRecorder:
             moved = (0.0, 0.0) if self._last is None else pose_distance(self._last, pose)
             self._last = pose
             self.commands.append(SeenCommand(arrival / 1e9, *moved))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "alt: executor":
+                self.executor_counters = {pair.key: pair.value for pair in status.values}
 
     def _on_observation(self, message: Header) -> None:
         self.observed.add(message.stamp.sec * 1_000_000_000 + message.stamp.nanosec)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from alt_ros.benchmarks.drill_result import FAILED, PASSED
+from alt_ros.benchmarks.drill_rig import NODES
 from alt_ros.benchmarks.fault_catalogue import DRILLS, FAULT, After, Drill, World
 from alt_ros.benchmarks.faults import Rig, open_rig
 from alt_ros.errors import AltError, DependencyError
@@ -76,3 +80,31 @@ def test_the_graph_answers_as_declared(rig_of: Callable[[World], Rig], drill: Dr
     assert result.verdict == PASSED, result
     assert result.commands > 0
     assert result.violations == {}
+
+
+RUN = """
+import sys
+from pathlib import Path
+from alt_ros.benchmarks.faults import run_faults
+bundle, folder = map(Path, sys.argv[1:])
+run_faults(bundle, folder, only=["executor starved"], progress=lambda done, total: None)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="NOT TESTED: needs /proc")
+@pytest.mark.timeout(120)
+def test_a_killed_run_leaves_no_process(small_bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, str(small_bundle), str(tmp_path)]
+    run = subprocess.Popen(command, cwd=tmp_path)
+    listed = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    deadline = time.monotonic() + 60.0
+    while len(children := listed.read_text(encoding="ascii").split()) < len(NODES):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 10.0
+    while left := [c for c in children if Path(f"/proc/{c}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
