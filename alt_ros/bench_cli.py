@@ -28,8 +28,28 @@ def _faults_table(values: dict[str, Any]) -> Table:
             str(drill["response_limit_ms"] or ""),
             drill["outcome"],
             str(sum((drill["violations"] or {}).values())),
-            drill["verdict"] + (f": {drill['trouble']}" if drill["trouble"] else ""),
+            _verdict(drill),
         )
+    return table
+
+
+def _verdict(drill: dict[str, Any]) -> str:
+    parts = [drill["verdict"], drill["trouble"]]
+    if drill["first_trouble"]:
+        parts.append(f"run twice, at first {drill['first_trouble']}")
+    return ": ".join(part for part in parts if part)
+
+
+def _soak_table(values: dict[str, Any]) -> Table:
+    table = Table("of", "figure")
+    for name in ("trials", "successes", "observations", "chunks", "commands"):
+        table.add_row(name, str(values[name]))
+    table.add_row("commands outside the limits", str(values["commands_outside_limits"]))
+    for name, lost in values["lost"].items():
+        table.add_row(f"lost {name}", str(lost))
+    for node, memory in values["memory"].items():
+        growth = f"{memory['late_mb']:.1f} MB, {memory['growth_percent']:+.2f} %"
+        table.add_row(f"memory of {node}", growth)
     return table
 
 

@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,11 @@ from alt_ros.types import NANOSECONDS
 
 # Linux: what has been touched stays in memory; without ONFAULT every thread's stack is filled.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-# A callback of another thread gives the interpreter up after this time at the latest, seconds.
-_SWITCH_INTERVAL = 0.0005
+# The loop wakes this much early, for the time that other threads may keep the interpreter's lock,
+# and waits for the deadline with the lock in hand, ns.
+_EARLY = 200_000
+# A thread that is asked for the lock gives it up after this time, seconds.
+_SWITCH_INTERVAL = 0.00001
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,6 @@ def enter_realtime(priority: int) -> str:
     Args:
         priority: 1 (lowest) to 98; the control loop takes the one above. 0 asks for nothing.
     """
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     if priority == 0:
         return "ordinary scheduling: not asked for more"
     got: list[str] = []
@@ -85,6 +86,14 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def _sleep_until(deadline: int) -> None:
+    wait = deadline - _EARLY - time.monotonic_ns()
+    if wait > 0:
+        time.sleep(wait / NANOSECONDS)
+    while time.monotonic_ns() < deadline:
+        pass
+
+
 class ControlLoop:
     """Calls a function once per period from a thread of its own.
 
@@ -116,13 +125,15 @@ class ControlLoop:
         self._tick = tick
         self._failed = failed
         self._priority = priority
-        self._late: deque[int] = deque(maxlen=samples)
+        self._late = np.zeros(samples, np.int64)  # a ring: reading it must not delay a tick
+        self._ticks = 0
         self._missed = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Begin to tick; the interpreter's threads take turns more often from here on."""
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: later collections need not look at it
         self._thread.start()
@@ -135,7 +146,7 @@ class ControlLoop:
 
     def lateness(self) -> Lateness:
         """Return how late the last ticks began, NaN before there is one."""
-        late = np.array(list(self._late), dtype=np.float64) / 1e6
+        late = self._late[: self._ticks] / 1e6
         if not len(late):
             nan = float("nan")
             return Lateness(nan, nan, nan, nan, 0, 0)
@@ -155,9 +166,7 @@ class ControlLoop:
     def _loop(self) -> None:
         deadline = time.monotonic_ns() + self._period
         while not self._stopping.is_set():
-            wait = deadline - time.monotonic_ns()
-            if wait > 0:
-                time.sleep(wait / NANOSECONDS)
+            _sleep_until(deadline)
             late = time.monotonic_ns() - deadline
             if late >= self._period:
                 skipped = late // self._period
@@ -165,6 +174,7 @@ class ControlLoop:
                 deadline += skipped * self._period
             if self._stopping.is_set():
                 break
-            self._late.append(late)
+            self._late[self._ticks % len(self._late)] = late
+            self._ticks += 1
             self._tick(deadline)
             deadline += self._period

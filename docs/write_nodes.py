@@ -34,7 +34,8 @@ status that is not 0.
 | `log_level` | `info` | `debug`, `info`, `warn`, `error` or `fatal` |
 
 Quality of service: *sensor* is best effort, keep last 50; *newest* best effort, keep last 1;
-*reliable* keeps the last 10; *latched* is reliable and transient local, keep last 1.
+*reliable* keeps the last 10; *command* is reliable with a lifespan of 0.2 s; *latched* is reliable
+and transient local, keep last 1.
 
 Every node also has `autostart` (default `true`): configure and activate itself; `false` leaves
 that to a life-cycle manager. `use_sim_time` is honoured everywhere. All others are read-only.
@@ -49,16 +50,16 @@ EMBEDDING = ("alt/embedding", "alt_ros/Embedding", "reliable", "unit vector, and
 CHUNK = ("alt/action_chunk", "alt_ros/ActionChunk", "reliable", "Tp actions and their source")
 OOD = ("alt/ood", "alt_ros/OodFlag", "reliable", "flag, score, threshold, strangest view")
 STAMP = ("alt/observation_stamp", "std_msgs/Header", "reliable", "stamp of every observation")
-TWIST = ("target_twist", "geometry_msgs/TwistStamped", "reliable", "commanded velocity")
+TWIST = ("target_twist", "geometry_msgs/TwistStamped", "command", "commanded velocity")
 TRAJECTORY = (
     "joint_trajectory",
     "trajectory_msgs/JointTrajectory",
-    "reliable",
+    "command",
     "commanded joints, one point",
 )
 JOINTS = ("joint_states", "sensor_msgs/JointState", "sensor", "measured joints, rad")
-TARGET = ("target_pose", "geometry_msgs/PoseStamped", "reliable", "commanded end effector")
-OPENING = ("target_gripper", "std_msgs/Float64", "reliable", "commanded opening, m")
+TARGET = ("target_pose", "geometry_msgs/PoseStamped", "command", "commanded end effector")
+OPENING = ("target_gripper", "std_msgs/Float64", "command", "commanded opening, m")
 CUP = ("sim/cup_pose", "geometry_msgs/PoseStamped", "reliable", "where the cup is")
 
 # node module, class, and what it connects to
@@ -149,6 +150,15 @@ NODES = (
                 ("sim/expert_done", "std_msgs/Bool", "latched", "whether it has finished"),
             ],
             SERVES: [("sim/demonstrate", "std_srvs/Trigger", "grasp the cup once")],
+        },
+    ),
+    (
+        "fault_injector",
+        "FaultInjector",
+        {
+            SUBSCRIBES: [("", "any of the graph's", "as offered", "`source` + each of `streams`")],
+            PUBLISHES: [("", "the same", "as offered", "`sink` + each of `streams`")],
+            SERVES: [("~/set_fault", "alt_ros/SetFault", "damage a stream, or let it be")],
         },
     ),
 )

@@ -32,6 +32,7 @@ class DrillResult:
         recovery_ms: From the end of the cause, or from the arming that ended a latch, until the
             arm runs again.
         attempts: How many episodes were begun until the arm ran.
+        first_trouble: Why the drill did not pass at first, where it was run again.
         commands: Commands in the drill.
         violations: Commands outside the limits, by kind.
     """
@@ -50,6 +51,7 @@ class DrillResult:
     outcome: str = ""
     recovery_ms: float | None = None
     attempts: int = 0
+    first_trouble: str = ""
     commands: int = 0
     violations: dict[str, int] | None = None
 

@@ -44,9 +44,6 @@ NODES = (
     "executor",
     "episode_recorder",
 )
-# A process that outlives a killed benchmark would go on moving an arm.
-WITH_US = ("setpriv", "--pdeathsig", "KILL")
-
 ATTEMPTS = 3
 WARM_UP = 0.7
 EPISODE_GAP = 2.5
@@ -60,6 +57,16 @@ GOES_ON_SECONDS = 0.15
 # From full speed to rest within the acceleration limit, and the way of a command to the listener.
 BRAKE_SECONDS = 0.3
 LONGEST_PAUSE = 0.5
+
+
+def with_us() -> tuple[str, ...]:
+    """Return a command that starts another one, and has it killed when this process ends.
+
+    A node that outlives a killed benchmark would go on moving an arm. The shell looks once more:
+    this process may have ended before setpriv could ask to be told.
+    """
+    ours = '[ "$PPID" = "$0" ] && exec "$@"'
+    return ("setpriv", "--pdeathsig", "KILL", "sh", "-c", ours, str(os.getpid()))
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class GraphRig:
             spec.parameters,
             executable=spec.executable,
             remap=spec.remap,
-            wrapper=(*WITH_US, *(link.wrapper if link else ())),
+            wrapper=(*with_us(), *(link.wrapper if link else ())),
             variables=link.variables if link else None,
         )
 
@@ -412,7 +419,7 @@ class GraphRig:
         return self._load()
 
     def _load(self) -> Callable[[], None]:
-        command = [*WITH_US, sys.executable, "-I", "-S", "-c", "while True: pass"]
+        command = [*with_us(), sys.executable, "-I", "-S", "-c", "while True: pass"]
         busy = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
 
         def end() -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alt_ros.benchmarks.drill_result import DrillResult, failed, read_result
-from alt_ros.benchmarks.drill_rig import WITH_US, local_rig
+from alt_ros.benchmarks.drill_rig import local_rig, with_us
 from alt_ros.benchmarks.fault_catalogue import DRILLS, Drill, World
 from alt_ros.errors import AltError, DependencyError
 
@@ -68,7 +68,7 @@ class Link:
         from alt_ros.nodes import graph as ros_graph
 
         self._interface = f"alt-{number}"
-        self._holder = subprocess.Popen(["unshare", "--net", *WITH_US, "sleep", "infinity"])
+        self._holder = subprocess.Popen(["unshare", "--net", *with_us(), "sleep", "infinity"])
         process = str(self._holder.pid)
         self.wrapper = ("nsenter", "--target", process, "--net")
         self._await_namespace()
@@ -146,7 +146,7 @@ def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[RemoteRig]:
         raise DependencyError(f"drills of the network need {', '.join(missing)}")
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     code = "from alt_ros.benchmarks.network import main; main()"
-    command = ["unshare", *rights, "--net", *WITH_US, sys.executable, "-c", code]
+    command = ["unshare", *rights, "--net", *with_us(), sys.executable, "-c", code]
     command += [str(bundle), str(log_folder)]
     log = log_folder / "network" / "namespace.log"
     with log.open("w", encoding="utf-8") as errors:

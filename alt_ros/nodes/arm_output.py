@@ -17,7 +17,7 @@ from alt_ros.execution import SentCommand
 from alt_ros.joint_space import JointPath, load_inverse_kinematics
 from alt_ros.nodes.conversions import to_duration, to_pose_stamped, to_time
 from alt_ros.nodes.executor_parameters import ExecutorParameters
-from alt_ros.nodes.node import RELIABLE, SENSOR
+from alt_ros.nodes.node import COMMAND, SENSOR
 from alt_ros.safety import SafetyLimits, TwistFollower
 
 Array = NDArray[np.float64]
@@ -78,7 +78,7 @@ class PoseOutput:
     """PoseStamped on target_pose; without new ones the arm stays where it is."""
 
     def __init__(self, node: LifecycleNode) -> None:
-        self.publisher = node.create_lifecycle_publisher(PoseStamped, "target_pose", RELIABLE)
+        self.publisher = node.create_lifecycle_publisher(PoseStamped, "target_pose", COMMAND)
 
     def send(self, sent: SentCommand, measured: Array, frame_id: str) -> None:
         """Publish the pose."""
@@ -92,7 +92,7 @@ class TwistOutput:
     """TwistStamped on target_twist, in the base frame; zero when the commands end."""
 
     def __init__(self, node: LifecycleNode, follower: TwistFollower) -> None:
-        self.publisher = node.create_lifecycle_publisher(TwistStamped, "target_twist", RELIABLE)
+        self.publisher = node.create_lifecycle_publisher(TwistStamped, "target_twist", COMMAND)
         self._follower = follower
 
     def send(self, sent: SentCommand, measured: Array, frame_id: str) -> None:
@@ -123,7 +123,7 @@ class JointTrajectoryOutput:
         self, node: LifecycleNode, path: JointPath, names: Sequence[str], period: float
     ) -> None:
         self.publisher = node.create_lifecycle_publisher(
-            JointTrajectory, "joint_trajectory", RELIABLE
+            JointTrajectory, "joint_trajectory", COMMAND
         )
         node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
         self._path = path

@@ -30,7 +30,7 @@ from alt_ros.nodes.control_ticks import ClockTicks, LoopTicks
 from alt_ros.nodes.conversions import to_decision
 from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.executor_status import ExecutorStatus
-from alt_ros.nodes.node import RELIABLE, SENSOR, AltNode, run
+from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
 from alt_ros.types import NANOSECONDS
 
 MAX_VALUES = 100_000
@@ -61,7 +61,7 @@ class ExecutorNode(AltNode):
         self._moving = False
         self._output = arm_output(self, p, p.limits())
         self._gripper_publisher = self.create_lifecycle_publisher(
-            Float64, "target_gripper", RELIABLE
+            Float64, "target_gripper", COMMAND
         )
         self._status = ExecutorStatus(self)
         self.create_subscription(ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE)

@@ -29,6 +29,9 @@ from alt_ros.srv import ResetSimulation, SetDisturbance, StartRecording, StopRec
 
 Result = TypeVar("Result")
 
+# We see a service before it sees us; an answer that it gives before is lost.
+FIRST_CALL_SECONDS = 0.3
+
 SERVICES: dict[str, Any] = {
     "alt/arm": Trigger,
     "alt/stop": Trigger,
@@ -80,6 +83,7 @@ class Operator:
         subscribe(ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE)
         subscribe(OodFlag, "alt/ood", self._on_flag, RELIABLE)
         subscribe(PoseStamped, "target_pose", self._on_command, RELIABLE)
+        self._called: set[str] = set()
         self._diagnostics: dict[str, tuple[float, dict[str, str]]] = {}
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._clients = {
@@ -152,6 +156,9 @@ class Operator:
         """
         client = self._clients[service]
         self.wait_for(f"service '{service}'", client.service_is_ready, timeout)
+        if service not in self._called:
+            self._called.add(service)
+            time.sleep(FIRST_CALL_SECONDS)
         future = client.call_async(client.srv_type.Request(**fields))
         self.wait_for(f"an answer of service '{service}'", future.done, timeout)
         return future.result()

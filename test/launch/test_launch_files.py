@@ -28,7 +28,7 @@ pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "launch" / "alt.launch.py"
-CLOSED_LOOP = Path(__file__).with_name("test_closed_loop.launch.py")
+LAUNCH_TESTS = sorted(Path(__file__).parent.glob("test_*.launch.py"))
 # `ros2 launch` without ros2cli.
 RUN = """
 import sys
@@ -149,8 +149,9 @@ def test_ctrl_c_ends_every_node_cleanly(tmp_path):
 
 
 @pytest.mark.slow
-def test_closed_loop_under_launch_testing(tmp_path):
-    command = [sys.executable, "-m", "launch_testing.launch_test", str(CLOSED_LOOP)]
+@pytest.mark.parametrize("file", LAUNCH_TESTS, ids=lambda file: file.name)
+def test_the_running_graph_under_launch_testing(tmp_path, file):
+    command = [sys.executable, "-m", "launch_testing.launch_test", str(file)]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=280.0, check=False
     )

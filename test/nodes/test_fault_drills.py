@@ -15,7 +15,7 @@ import pytest
 from alt_ros.benchmarks.drill_result import FAILED, PASSED
 from alt_ros.benchmarks.drill_rig import NODES
 from alt_ros.benchmarks.fault_catalogue import DRILLS, FAULT, After, Drill, World
-from alt_ros.benchmarks.faults import Rig, open_rig
+from alt_ros.benchmarks.faults import Rig, open_rig, run_drill
 from alt_ros.errors import AltError, DependencyError
 
 
@@ -74,7 +74,7 @@ def test_a_drill_that_comes_out_otherwise_than_declared_fails(
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
 def test_the_graph_answers_as_declared(rig_of: Callable[[World], Rig], drill: Drill) -> None:
     try:
-        result = rig_of(drill.world).run(drill)
+        result = run_drill(rig_of(drill.world), drill)
     except DependencyError as error:
         pytest.skip(f"DRILL NOT RUN: {error}")
     assert result.verdict == PASSED, result
@@ -93,9 +93,11 @@ run_faults(bundle, folder, only=["executor starved"], progress=lambda done, tota
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="NOT TESTED: needs /proc")
 @pytest.mark.timeout(120)
-def test_a_killed_run_leaves_no_process(small_bundle: Path, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_process(
+    ros_environment: dict[str, str], small_bundle: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", RUN, str(small_bundle), str(tmp_path)]
-    run = subprocess.Popen(command, cwd=tmp_path)
+    run = subprocess.Popen(command, cwd=tmp_path, env=ros_environment)
     listed = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     deadline = time.monotonic() + 60.0
     while len(children := listed.read_text(encoding="ascii").split()) < len(NODES):
