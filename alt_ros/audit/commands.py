@@ -28,8 +28,9 @@ Array = NDArray[np.float64]
 
 MAX_GAP = 500_000_000
 """Commands further apart than this are not differentiated, ns."""
-MAX_CLOCK_ERROR = 50_000_000
-"""Stamps that advance by this much more than the arrivals are a jump of the clock, ns."""
+MAX_CLOCK_ERROR = 250_000_000
+"""Stamps that advance by this much more than the arrivals are a jump of the clock, ns. A late
+command may be followed at once by one that is later by less, where those between have expired."""
 SENDING = frozenset({"armed", "running", "holding"})
 """States in which commands may be sent."""
 

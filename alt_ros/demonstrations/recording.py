@@ -6,12 +6,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from alt_ros.errors import DataError
 
@@ -48,12 +50,7 @@ class EpisodeWriter:
         self._until_check = 0
         self._failed = False
         self._connections: dict[str, Any] = {}
-        self._store = get_typestore(Stores.LATEST)
-        for name, text in definitions.items():
-            try:
-                self._store.register(get_types_from_msg(text, name))
-            except TypesysError as error:
-                raise DataError(f"definition of '{name}' does not parse: {error}") from error
+        self._store = _typestore(tuple(definitions.items()))
         self._require_space()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +128,18 @@ class EpisodeWriter:
                 f"disk of '{folder}' has {free >> 20} MiB free, recording needs "
                 f"{self._min_free_bytes >> 20} MiB: free some space or choose another folder"
             )
+
+
+@lru_cache(maxsize=4)
+def _typestore(definitions: tuple[tuple[str, str], ...]) -> Typestore:
+    """Return ROS's types and these: made once, since a recorder runs for days."""
+    store = get_typestore(Stores.LATEST)
+    for name, text in definitions:
+        try:
+            store.register(get_types_from_msg(text, name))
+        except TypesysError as error:
+            raise DataError(f"definition of '{name}' does not parse: {error}") from error
+    return store
 
 
 def read_definitions(files: Iterable[Path]) -> dict[str, str]:
