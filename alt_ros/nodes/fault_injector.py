@@ -93,8 +93,8 @@ def _shift(stream: Stream, raw: bytes) -> bytes:
 
 
 def _lengthen(stream: Stream, raw: bytes) -> bytes | None:
-    """Send a long chunk for every tenth: it takes a second to send ten."""
-    if stream.count % 10 != 1:
+    """Send a long chunk for every fortieth: 80 MB take DDS a while, and it keeps ten of them."""
+    if stream.count % 40 != 1:
         return None
     if not stream.kept:
         chunk = deserialize_message(raw, stream.kind)
