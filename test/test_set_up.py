@@ -137,7 +137,7 @@ def test_what_a_command_says_goes_into_the_log(set_up, tmp_path, capsys):
 
 def test_a_command_that_fails_ends_with_its_last_words_and_the_log(set_up, tmp_path):
     log = tmp_path / "step.log"
-    script = "import sys; print('one\\ntwo\\nthree'); sys.exit('no such wheel')"
+    script = "import sys; print('one\\ntwo\\nthree', flush=True); sys.exit('no such wheel')"
     line = refusal(set_up.run, "a step", [sys.executable, "-c", script], log)
     assert f"({log}): two | three | no such wheel" in line
 

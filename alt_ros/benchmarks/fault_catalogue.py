@@ -402,16 +402,4 @@ DRILLS: tuple[Drill, ...] = (
         seconds=2.0,
         world=World.NETWORK,
     ),
-    Drill(
-        "executor cut off the network",
-        "the link of executor's network namespace goes down",
-        Action.CUT,
-        "executor",
-        SILENT,
-        "",
-        AT_ONCE_MS,
-        After.LATCHED,
-        seconds=2.0,
-        world=World.NETWORK,
-    ),
 )

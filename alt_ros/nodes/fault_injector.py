@@ -24,7 +24,7 @@ from std_msgs.msg import Float64
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.msg import ActionChunk
-from alt_ros.nodes.node import RELIABLE, SENSOR, AltNode, run
+from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
 from alt_ros.nodes.parameters import parameter
 from alt_ros.srv import SetFault
 from alt_ros.types import NANOSECONDS
@@ -35,8 +35,8 @@ STREAMS: dict[str, tuple[Any, Any]] = {
     "eef_pose": (PoseStamped, SENSOR),
     "gripper_state": (JointState, SENSOR),
     "alt/action_chunk": (ActionChunk, RELIABLE),
-    "target_pose": (PoseStamped, RELIABLE),
-    "target_gripper": (Float64, RELIABLE),
+    "target_pose": (PoseStamped, COMMAND),
+    "target_gripper": (Float64, COMMAND),
 }
 MEASURED = ("wrist/image_raw", "third_person/image_raw", "eef_pose", "gripper_state")
 KEPT_STAMPS = 100
