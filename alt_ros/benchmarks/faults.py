@@ -100,9 +100,8 @@ def _run_world(
 def run_drill(rig: Rig, drill: Drill) -> DrillResult:
     """Run a drill, and once more where it failed and all commands were within the limits.
 
-    For up to a second after a SIGKILL, Fast DDS may keep every process on the machine waiting for
-    the dead one's shared memory; what another drill then sees is not its own fault. The first
-    trouble stays in the result.
+    For up to a second after a SIGKILL the other processes were seen to stand still; what a drill
+    then sees is not its own fault. The first trouble stays in the result.
     """
     result = rig.run(drill)
     if result.verdict != FAILED or result.violations:

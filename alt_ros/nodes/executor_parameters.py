@@ -109,20 +109,28 @@ class ExecutorParameters:
         _LIMITS.gripper_speed, "Largest speed of the opening", unit="m/s", low=0.001, high=2.0
     )
     observation_timeout: float = parameter(
-        0.4, "Longest time without an observation", unit="s", low=0.01, high=10.0
+        _LIMITS.observation_timeout / 1e9,
+        "Longest time without an observation",
+        unit="s",
+        low=0.01,
+        high=10.0,
     )
     policy_timeout: float = parameter(
-        0.5,
+        _LIMITS.policy_timeout / 1e9,
         "Longest time without a chunk, and without a decision of the monitor",
         unit="s",
         low=0.01,
         high=10.0,
     )
     pose_timeout: float = parameter(
-        0.2, "Longest time without a measured pose", unit="s", low=0.01, high=10.0
+        _LIMITS.pose_timeout / 1e9,
+        "Longest time without a measured pose",
+        unit="s",
+        low=0.01,
+        high=10.0,
     )
     hold_timeout: float = parameter(
-        5.0,
+        _LIMITS.hold_timeout / 1e9,
         "A hold or an arming that lasts longer ends in 'stopped'",
         unit="s",
         low=0.1,
