@@ -11,8 +11,8 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``lookup``: the table, its index, retrieval and the out-of-distribution monitor
 - ``bundle``: the folder that leaves the training machine
 - ``policies``: the contract of a policy, and a file per policy
-- ``receding_horizon``, ``safety``, ``execution``: which action is due now, what may be sent, both
-  together
+- ``receding_horizon``, ``safety``, ``tracking``, ``execution``: which action is due now, what may
+  be sent, whether the arm gets there, all together
 - ``control_loop``, ``joint_space``: a punctual thread, and commanded poses as joint positions
 - ``training``: a file per trained model
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs

@@ -106,7 +106,11 @@ def rotation_between(start: Array, end: Array) -> Array:
 
 def pose_distance(first: Array, second: Array) -> tuple[float, float]:
     """Return the distance of two poses: metres, radians."""
-    return (
-        float(np.linalg.norm(second[:3] - first[:3])),
-        float(np.linalg.norm(rotation_between(first, second))),
-    )
+    distances, angles = pose_distances(first[None], second)
+    return float(distances[0]), float(angles[0])
+
+
+def pose_distances(many: Array, pose: Array) -> tuple[Array, Array]:
+    """Return how far each of (n, 7) poses is from one (7,): metres (n,), radians (n,)."""
+    turns = Rotation.from_quat(many[:, 3:]) * Rotation.from_quat(pose[3:]).inv()
+    return np.linalg.norm(many[:, :3] - pose[:3], axis=1), turns.magnitude()

@@ -35,11 +35,14 @@ class SafetyLimits:
         target_distance: A target further than this from the last command is not followed.
         tracking_distance, tracking_angle: A measured pose further than this from the last
             command is a fault: something holds the arm.
+        lag_distance, lag_angle: A command that the arm has not come nearer than this within
+            ``lag_timeout`` is a fault: the arm may be late, but must get there.
         gripper_low, gripper_high: Range of the commanded opening.
         gripper_speed: m/s of the commanded opening.
         observation_timeout: Longest time without an observation of the cameras.
         policy_timeout: Longest time without a chunk, and without the monitor's decision.
         pose_timeout: Longest time without a measured pose.
+        lag_timeout: How late the arm may be.
         hold_timeout: A hold that would end by itself, and an arming that nothing follows, end in
             ``stopped`` after this time: nobody expects the arm to move by then.
     """
@@ -53,12 +56,15 @@ class SafetyLimits:
     target_distance: float = 0.15
     tracking_distance: float = 0.08
     tracking_angle: float = 0.5
+    lag_distance: float = 0.03
+    lag_angle: float = 0.2
     gripper_low: float = 0.0
     gripper_high: float = 0.10
     gripper_speed: float = 0.25
     observation_timeout: int = 2 * NANOSECONDS // 5
     policy_timeout: int = NANOSECONDS // 2
     pose_timeout: int = NANOSECONDS // 5
+    lag_timeout: int = NANOSECONDS // 2
     hold_timeout: int = 5 * NANOSECONDS
 
     def __post_init__(self) -> None:
@@ -70,10 +76,13 @@ class SafetyLimits:
             "target_distance",
             "tracking_distance",
             "tracking_angle",
+            "lag_distance",
+            "lag_angle",
             "gripper_speed",
             "observation_timeout",
             "policy_timeout",
             "pose_timeout",
+            "lag_timeout",
             "hold_timeout",
         ):
             value = getattr(self, name)
@@ -124,6 +133,10 @@ class SetPoint:
         self.velocity = np.zeros(3)
         self.turn_rate = np.zeros(3)
         self._last_target: Array | None = None
+
+    def rest(self) -> None:
+        """Stand still at once: the arm did, while nothing was sent."""
+        self.velocity, self.turn_rate, self._last_target = np.zeros(3), np.zeros(3), None
 
     @property
     def at_rest(self) -> bool:
@@ -280,6 +293,7 @@ class Inputs:
         clock: What the clock did that made the chunks useless; empty once there are new ones.
         target_pose, target_gripper: What is due now, not blended; None: nothing.
         command: (7,) sent last; None: nothing since the arm was armed.
+        behind: Whether the arm has not come near what was commanded ``lag_timeout`` ago.
         elapsed: Time since the last update, ns.
     """
 
@@ -295,6 +309,7 @@ class Inputs:
     target_pose: Array | None
     target_gripper: float
     command: Array | None
+    behind: bool
     elapsed: int
 
 
@@ -388,6 +403,11 @@ class SafetyMachine:
                     "arm does not follow its command: allowed are "
                     f"{limits.tracking_distance} m and {limits.tracking_angle} rad"
                 )
+        if inputs.behind:
+            return (
+                f"arm does not follow its command of {limits.lag_timeout / 1e6:.0f} ms ago: "
+                f"allowed are {limits.lag_distance} m and {limits.lag_angle} rad"
+            )
         return ""
 
     def _unfed(self, inputs: Inputs) -> tuple[str, ...]:

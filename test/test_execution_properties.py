@@ -27,7 +27,7 @@ MS = 1_000_000
 SECOND = 1000 * MS
 TICK = 10 * MS
 T0 = 1_700_000_000 * SECOND
-MAX_STALL = SECOND // 2
+MAX_STALL = SECOND // 5
 SENDING = (State.ARMED, State.RUNNING, State.HOLDING)
 
 # Short times, so that a history of 60 ticks reaches every one of them.
@@ -36,6 +36,8 @@ QUICK = SafetyLimits(
     policy_timeout=110 * MS,
     pose_timeout=50 * MS,
     hold_timeout=200 * MS,
+    lag_timeout=60 * MS,
+    lag_distance=0.008,
 )
 NARROW = SafetyLimits(
     workspace_low=(0.47, -0.03, 0.28),
@@ -105,6 +107,7 @@ EVENTS = (
     "regular ticks",
     *[f"chunks: {kind}" for kind in dict.fromkeys(CHUNKS)],
     *[f"poses: {kind}" for kind in POSES],
+    *["poses: held"] * 2,
 )
 HISTORIES = st.lists(
     st.tuples(st.sampled_from(EVENTS), st.integers(1, 10)), min_size=2, max_size=8
@@ -147,6 +150,10 @@ class World:
         self.waited = 0
         self.accepted_pose: np.ndarray | None = None
         self.last: SentCommand | None = None  # of this arming
+        self.rests = False  # since a long stall, in which the arm came to rest
+        self.way: list[tuple[int, np.ndarray]] = []  # where the arm was sent, and when
+        self.measured: list[tuple[int, np.ndarray]] = []  # where it was since
+        self.looked_since = 0
         self.seen: Counter[str] = Counter()
         self.executor.step(self.at)
 
@@ -198,9 +205,9 @@ class World:
         elif event == "slew of the clock":
             self.now += int(random.integers(-45, 45)) * MS
         elif event == "stall":
-            self.elapsed_next = int(random.integers(20, 500)) * MS
+            self.elapsed_next = int(random.integers(20, 201)) * MS
         elif event == "long stall":
-            self.elapsed_next = int(random.integers(501, 3000)) * MS
+            self.elapsed_next = int(random.integers(201, 3000)) * MS
         elif event == "same instant":
             self.elapsed_next = 0
         else:
@@ -391,6 +398,7 @@ class World:
         if before not in SENDING:
             assert state is before
             return
+        self.rests |= elapsed > MAX_STALL
         if elapsed >= TICK:
             self.judge_state(state)
             self.judge_hold(state, sent)
@@ -402,8 +410,16 @@ class World:
             assert state is not State.RUNNING
         if self.age("chunk") > limits.policy_timeout + late:
             assert state is not State.RUNNING
+        self.judge_lag(state, elapsed)
+        self.seen["faults of an arm that is behind"] += "ms ago" in executor.reason
         if sent is not None:
+            self.rests = False
+            if self.last is None:
+                assert self.accepted_pose is not None
+                self.way = [(self.time, self.accepted_pose)]
+                self.measured = self.way.copy()
             self.last, self.commanded = sent, sent.command.pose
+        self.way.append((self.time, self.commanded))
         if state not in SENDING:
             self.allowed, self.latched, self.last = False, False, None
         self.audit.state(state.value, self.steady)
@@ -424,6 +440,27 @@ class World:
         if self.latched:
             assert state in (State.HOLDING, State.FAULT)
 
+    def judge_lag(self, state: State, elapsed: int) -> None:
+        """An arm must get near what it was sent; where nobody looked it may have passed by."""
+        limits, pose = self.limits, self.accepted_pose
+        if elapsed > 3 * TICK:
+            self.looked_since = self.time
+        if self.last is None or pose is None:
+            return
+        self.measured.append((self.time, pose))
+        oldest = self.time - limits.lag_timeout - 4 * TICK
+        self.measured = [(at, seen) for at, seen in self.measured if at >= oldest]
+        self.way = [(at, sent) for at, sent in self.way if at >= max(oldest, self.looked_since)]
+        if not self.way or elapsed < TICK:
+            return
+        at, sent = self.way[0]
+        if self.time - at < limits.lag_timeout + 2 * TICK:
+            return
+        off = [pose_distance(sent, seen) for when, seen in self.measured if when >= at]
+        metres = limits.lag_distance + (0.01 if self.irregular else 0.004)
+        if all(d > metres or a > limits.lag_angle + 0.1 for d, a in off):
+            assert state is State.FAULT
+
     def judge_wait(self, state: State, counted: int) -> None:
         """Judge how long an arm that waits stays ready to move."""
         if state is State.RUNNING or self.latched:
@@ -440,8 +477,9 @@ class World:
         if state is not State.HOLDING or self.last is None:
             return
         if sent is None:
-            assert not self.last.twist.any()
+            assert self.rests or not self.last.twist.any()
             return
+        assert not self.rests
         for part in (slice(0, 3), slice(3, 6)):
             speed = float(np.linalg.norm(sent.twist[part]))
             assert speed <= float(np.linalg.norm(self.last.twist[part])) + 1e-9
@@ -482,6 +520,7 @@ def test_the_histories_do_reach_what_they_are_to_judge():
         commands += world.audit.commands
     assert {state.value for state in State} <= seen.keys()
     assert seen["running"] > 1000
+    assert seen["faults of an arm that is behind"] > 1
     assert seen["holding"] > 300
     assert 0.1 < seen["refused arms"] / seen["arms"] < 0.7
     assert commands > 1500

@@ -200,6 +200,7 @@ GOOD = Inputs(
     target_pose=pose(0.52),
     target_gripper=0.05,
     command=None,
+    behind=False,
     elapsed=10 * MS,
 )
 
@@ -293,6 +294,14 @@ def test_an_armed_machine_waits_for_a_target():
     assert armed.update(inputs(target_pose=None)) is State.ARMED
     assert armed.update(inputs(chunk_age=501 * MS)) is State.ARMED
     assert armed.update(GOOD) is State.RUNNING
+
+
+def test_an_arm_that_does_not_get_where_it_was_sent_is_a_fault():
+    behind = machine()
+    assert behind.update(inputs(behind=True)) is State.FAULT
+    assert behind.reason == (
+        "arm does not follow its command of 500 ms ago: allowed are 0.03 m and 0.2 rad"
+    )
 
 
 def test_a_pose_at_the_timeout_is_still_good():

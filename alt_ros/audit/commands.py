@@ -26,8 +26,8 @@ from alt_ros.safety import SafetyLimits
 
 Array = NDArray[np.float64]
 
-MAX_GAP = 500_000_000
-"""Commands further apart than this are not differentiated, ns."""
+MAX_GAP = 200_000_000
+"""Commands further apart than this are not differentiated, ns: to the executor it is a stall."""
 MAX_CLOCK_ERROR = 250_000_000
 """Stamps that advance by this much more than the arrivals are a jump of the clock, ns. A late
 command may be followed at once by one that is later by less, where those between have expired."""

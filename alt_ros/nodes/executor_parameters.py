@@ -99,6 +99,27 @@ class ExecutorParameters:
         low=0.001,
         high=3.2,
     )
+    lag_timeout: float = parameter(
+        _LIMITS.lag_timeout / 1e9,
+        "By how much an arm may be late",
+        unit="s",
+        low=0.01,
+        high=10.0,
+    )
+    lag_distance: float = parameter(
+        _LIMITS.lag_distance,
+        "An arm further from all commands within lag_timeout is a fault",
+        unit="m",
+        low=0.001,
+        high=2.0,
+    )
+    lag_angle: float = parameter(
+        _LIMITS.lag_angle,
+        "An arm turned further from all commands within lag_timeout is a fault",
+        unit="rad",
+        low=0.001,
+        high=3.2,
+    )
     gripper_low: float = parameter(
         _LIMITS.gripper_low, "Smallest opening", unit="m", low=-1.0, high=1.0
     )
@@ -178,6 +199,7 @@ class ExecutorParameters:
                     "observation_timeout",
                     "policy_timeout",
                     "pose_timeout",
+                    "lag_timeout",
                     "hold_timeout",
                 )
             },
@@ -191,6 +213,8 @@ class ExecutorParameters:
                     "target_distance",
                     "tracking_distance",
                     "tracking_angle",
+                    "lag_distance",
+                    "lag_angle",
                     "gripper_low",
                     "gripper_high",
                     "gripper_speed",
