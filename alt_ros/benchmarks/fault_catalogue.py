@@ -162,7 +162,9 @@ def _camera(name: str, topic: str) -> tuple[Drill, ...]:
     )
 
 
-def _chunks(what: str, kind: str, amount: float = 0.0, reason: str = NO_CHUNK) -> Drill:
+def _chunks(
+    what: str, kind: str, amount: float = 0.0, reason: str = NO_CHUNK, limit_ms: int = CHUNK_MS
+) -> Drill:
     return Drill(
         f"policy sends {what}",
         f"every chunk is altered: {kind}",
@@ -170,7 +172,7 @@ def _chunks(what: str, kind: str, amount: float = 0.0, reason: str = NO_CHUNK) -
         CHUNK,
         HOLDING,
         reason,
-        CHUNK_MS,
+        limit_ms,
         After.RECOVERS,
         kind,
         amount,
@@ -225,7 +227,7 @@ DRILLS: tuple[Drill, ...] = (
     ),
     _chunks("chunks of 2 s ago", "shift", -2.0),
     _chunks("chunks for in 2 s", "shift", 2.0),
-    _chunks("a million rows", "lengthen", 1e6),
+    _chunks("a million rows", "lengthen", 1e6, limit_ms=1500),  # 80 MB for DDS
     _chunks("9 columns for 10", "narrow", 1.0, ""),
     _chunks("two arms", "widen", 2.0),
     _chunks("NaN", "nan"),
@@ -399,6 +401,18 @@ DRILLS: tuple[Drill, ...] = (
         NO_CHUNK,
         CHUNK_MS,
         After.RECOVERS,
+        seconds=2.0,
+        world=World.NETWORK,
+    ),
+    Drill(
+        "executor cut off the network",
+        "the link of executor's network namespace goes down",
+        Action.CUT,
+        "executor",
+        SILENT,
+        "",
+        AT_ONCE_MS,
+        After.LATCHED,
         seconds=2.0,
         world=World.NETWORK,
     ),

@@ -8,9 +8,10 @@ from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import QoSProfile
 
 from alt_ros.errors import AltError
-from alt_ros.nodes.flight_recorder import FlightRecorder
+from alt_ros.nodes.flight_recorder import EVERYTHING, FlightRecorder
 from alt_ros.nodes.operator import Operator
 from alt_ros.srv import SetFault
 
@@ -24,10 +25,12 @@ class DrillConsole(Operator):
         flight: What was sent and said.
     """
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        """Join the graph; ``check`` as for Operator."""
+    def __init__(
+        self, check: Callable[[], None] = lambda: None, commands: QoSProfile = EVERYTHING
+    ) -> None:
+        """Join the graph; ``check`` as for Operator, ``commands`` as for FlightRecorder."""
         super().__init__(check)
-        self.flight = FlightRecorder(self.node)
+        self.flight = FlightRecorder(self.node, commands)
 
     def insist(self, service: str, attempts: int = 10, **fields: object) -> None:
         """Call a service that must succeed, again when nobody answers.

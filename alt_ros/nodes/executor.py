@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Header
 from std_srvs.srv import Trigger
@@ -33,8 +34,8 @@ from alt_ros.nodes.executor_status import ExecutorStatus
 from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
 from alt_ros.types import NANOSECONDS
 
-MAX_VALUES = 100_000
-"""A chunk of more numbers is not even looked at."""
+MAX_BYTES = 1_000_000
+"""A longer chunk is not even made a message of, which would take the ticks' time."""
 
 
 class ExecutorNode(AltNode):
@@ -64,7 +65,9 @@ class ExecutorNode(AltNode):
             Float64, "target_gripper", COMMAND
         )
         self._status = ExecutorStatus(self)
-        self.create_subscription(ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE)
+        self.create_subscription(
+            ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE, raw=True
+        )
         self.create_subscription(OodFlag, "alt/ood", self._on_ood, RELIABLE)
         self.create_subscription(Header, "alt/observation_stamp", self._on_observation, RELIABLE)
         self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SENSOR)
@@ -103,31 +106,28 @@ class ExecutorNode(AltNode):
         now = self._now()
         return Moment.of(now) if self._simulated else Moment(now, time.monotonic_ns())
 
-    def _on_chunk(self, message: ActionChunk) -> None:
-        with self._lock:
-            refused = self._refusal(message)
-            if refused:
-                self._executor.refused[refused] += 1
-                return
+    def _on_chunk(self, raw: bytes) -> None:
+        if len(raw) > MAX_BYTES:
+            self._refuse("chunk is too long")
+            return
+        message = deserialize_message(raw, ActionChunk)
+        frame = message.header.frame_id
+        if frame and self._frame_id and frame != self._frame_id:
+            self._refuse(f"chunk is in frame '{frame}' and the arm's pose in '{self._frame_id}'")
+            return
         try:
             chunk = chunk_of(message)
         except DataError as error:
-            with self._lock:
-                self._executor.refused["chunk is damaged"] += 1
+            self._refuse("chunk is damaged")
             self.get_logger().warning(str(error), throttle_duration_sec=1.0)
             return
         with self._lock:
             if not self._executor.offer_chunk(chunk, self._at()):
                 self._status.accepted(chunk.stamp, nanoseconds(message.observation_published))
 
-    def _refusal(self, message: ActionChunk) -> str:
-        """Return what can be told before a chunk's values are looked at."""
-        frame = message.header.frame_id
-        if frame and self._frame_id and frame != self._frame_id:
-            return f"chunk is in frame '{frame}' and the arm's pose in '{self._frame_id}'"
-        if len(message.actions) > MAX_VALUES:
-            return "chunk is too long"
-        return ""
+    def _refuse(self, reason: str) -> None:
+        with self._lock:
+            self._executor.refused[reason] += 1
 
     def _on_ood(self, message: OodFlag) -> None:
         decision = to_decision(message)

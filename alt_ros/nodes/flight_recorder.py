@@ -20,11 +20,19 @@ from alt_ros.audit.commands import CommandAudit
 from alt_ros.geometry import pose_distance
 from alt_ros.messages import pose_of, stamp_of
 from alt_ros.msg import ActionChunk, Embedding, ExecutorState, OodFlag
+from alt_ros.nodes.node import COMMAND
 from alt_ros.safety import SafetyLimits
 
 # The listener must not lose what the arm gets: room for ten seconds of commands.
 EVERYTHING = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE
+)
+# The same, without what a broken network held back: as the arm's own subscription has it.
+IN_TIME = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1000,
+    reliability=ReliabilityPolicy.RELIABLE,
+    lifespan=COMMAND.lifespan,
 )
 EVERY_STATE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -60,6 +68,8 @@ class FlightRecorder:
 
     Args:
         node: A node that is being spun; listens from here on.
+        commands: How it listens to commands: EVERYTHING or IN_TIME. The latter loses what it has
+            no time to look at.
 
     Attributes:
         audit: What the commands exceed.
@@ -70,15 +80,15 @@ class FlightRecorder:
         executor_counters: What the executor's diagnostics said last.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, commands: QoSProfile = EVERYTHING) -> None:
         self._lock = threading.Lock()
         self.begin()
         subscribe = node.create_subscription
         self.executor_counters: dict[str, str] = {}
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, EVERYTHING)
         subscribe(ExecutorState, "alt/state", self._on_state, EVERY_STATE)
-        subscribe(PoseStamped, "target_pose", self._on_pose, EVERYTHING)
-        subscribe(Float64, "target_gripper", self._on_gripper, EVERYTHING)
+        subscribe(PoseStamped, "target_pose", self._on_pose, commands)
+        subscribe(Float64, "target_gripper", self._on_gripper, commands)
         subscribe(Header, "alt/observation_stamp", self._on_observation, EVERYTHING)
         subscribe(Embedding, "alt/embedding", self._on_embedding, EVERYTHING)
         subscribe(OodFlag, "alt/ood", self._on_decision, EVERYTHING)

@@ -33,8 +33,9 @@ SENSOR = QoSProfile(
 RELIABLE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
 )
-# Commands: one that a broken network held back must not come when the network is back. DDS tells
-# the age by the clocks of both computers, which must agree within this as the poses' stamps must.
+# Commands: one that a broken network held back must not come when the network is back. What lies
+# in the kernel's queues only the subscription can drop: it needs the lifespan too. DDS tells the
+# age by the clocks of both computers, which must agree within this as the poses' stamps must.
 COMMAND = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=10,

@@ -91,6 +91,7 @@ class Operator:
         }
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="operator", daemon=True)
         self._thread.start()
 
@@ -102,14 +103,17 @@ class Operator:
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
+        self._leaving.set()
+        self._executor.wake()
         self._thread.join(timeout=5.0)
+        self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
     def _spin(self) -> None:
         try:
-            self._executor.spin()
+            while not self._leaving.is_set():
+                self._executor.spin_once()
         except ExternalShutdownException:
             return
 

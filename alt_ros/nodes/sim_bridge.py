@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.messages import nanoseconds, pose_of
 from alt_ros.nodes.conversions import to_image, to_pose, to_pose_stamped, to_time
-from alt_ros.nodes.node import LATCHED, RELIABLE, SENSOR, AltNode, run
+from alt_ros.nodes.node import COMMAND, LATCHED, RELIABLE, SENSOR, AltNode, run
 from alt_ros.nodes.parameters import parameter
 from alt_ros.simulation.cup_grasp import HOME_POSE, MAX_OPENING, CupGraspSimulation
 from alt_ros.simulation.scenarios import scenario
@@ -89,14 +89,14 @@ class SimBridge(AltNode):
         self._cup = self.create_lifecycle_publisher(PoseStamped, "sim/cup_pose", RELIABLE)
         self._success = self.create_lifecycle_publisher(Bool, "sim/success", LATCHED)
         if p.command == "pose":
-            self.create_subscription(PoseStamped, "target_pose", self._on_target_pose, RELIABLE)
+            self.create_subscription(PoseStamped, "target_pose", self._on_target_pose, COMMAND)
         elif p.command == "twist":
-            self.create_subscription(TwistStamped, "target_twist", self._on_twist, RELIABLE)
+            self.create_subscription(TwistStamped, "target_twist", self._on_twist, COMMAND)
         else:
             self.create_subscription(
-                JointTrajectory, "joint_trajectory", self._on_joint_trajectory, RELIABLE
+                JointTrajectory, "joint_trajectory", self._on_joint_trajectory, COMMAND
             )
-        self.create_subscription(Float64, "target_gripper", self._on_target_gripper, RELIABLE)
+        self.create_subscription(Float64, "target_gripper", self._on_target_gripper, COMMAND)
         self.create_service(ResetSimulation, "sim/reset", self._on_reset)
         self.create_service(SetDisturbance, "sim/set_disturbance", self._on_disturbance)
         self.create_service(SetBool, "sim/pause", self._on_pause)
