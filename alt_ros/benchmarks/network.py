@@ -173,6 +173,8 @@ def open_remote_rig(bundle: Path, log_folder: Path) -> Generator[RemoteRig]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def main() -> None:
