@@ -52,9 +52,8 @@ RELAY = "command_relay"
 NO_OBSERVATION, NO_CHUNK = "no observation", "no action chunk"
 NO_POSE, NOT_FOLLOWED = "no pose of the arm", "arm does not follow"
 
-# Half a second of the machine's own time on top of the executor's time-outs, and 200 ms where
-# the cause is told at once.
-OBSERVATION_MS, CHUNK_MS, POSE_MS, AT_ONCE_MS = 900, 1000, 500, 300
+# Half a second of the machine's own time on top of the executor's time-outs.
+OBSERVATION_MS, CHUNK_MS, POSE_MS, AT_ONCE_MS = 900, 1000, 700, 500
 
 
 @dataclass(frozen=True)

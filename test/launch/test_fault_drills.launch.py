@@ -24,6 +24,7 @@ from launch_ros.actions import Node
 from alt_ros.benchmarks.drill_result import PASSED
 from alt_ros.benchmarks.drill_rig import GraphRig, node_specs
 from alt_ros.benchmarks.fault_catalogue import DRILLS, World
+from alt_ros.benchmarks.faults import run_drill
 from alt_ros.errors import AltError
 from alt_ros.nodes import graph
 from alt_ros.nodes.drill_console import DrillConsole
@@ -150,7 +151,7 @@ class TestFaultDrills(unittest.TestCase):
             rig.attach(console)
             for name in NAMES:
                 with self.subTest(name):
-                    result = rig.run(drills[name])
+                    result = run_drill(rig, drills[name])
                     print(result)
                     assert result.verdict == PASSED, result
                     assert result.commands > 0
