@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alt_ros.errors import DataError
 from alt_ros.preprocessing import decode_compressed_image, decode_image
-from alt_ros.types import NANOSECONDS, ActionChunk, ActionLayout, Neighbour, Observation
+from alt_ros.types import NANOSECONDS, ActionChunk, ActionLayout, Neighbour, Observation, Query
 
 Array = NDArray[np.float64]
 
@@ -119,6 +119,17 @@ def observation_of(message: Any) -> Observation:
         poses=np.array([pose_of(pose) for pose in message.poses]).reshape(-1, 7),
         grippers=np.array(message.grippers, dtype=np.float64),
         skew=nanoseconds(message.skew),
+    )
+
+
+def query_of(message: Any) -> Query:
+    """Return the Query of an alt_ros/Embedding message."""
+    view_values = np.array(message.view_values, dtype=np.float32)
+    return Query(
+        stamp=stamp_of(message),
+        embedding=np.array(message.values, dtype=np.float32),
+        view_embeddings=view_values.reshape(len(message.views), -1),
+        poses=np.array([pose_of(pose) for pose in message.poses]).reshape(-1, 7),
     )
 
 

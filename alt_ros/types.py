@@ -120,6 +120,23 @@ class Observation:
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
 
 
+@dataclass(frozen=True, eq=False)
+class Query:
+    """An observation as the table is asked for it: embedded.
+
+    Attributes:
+        stamp: Time of the observation, ns.
+        embedding: (D,) float32 of unit length.
+        view_embeddings: (V, F) float32, rows of unit length.
+        poses: (arms, 7) measured, metres and quaternion x, y, z, w; (0, 7) where nobody knows.
+    """
+
+    stamp: int
+    embedding: NDArray[np.float32]
+    view_embeddings: NDArray[np.float32]
+    poses: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, POSE_SIZE)))
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """One demonstration frame that was recalled.

@@ -66,8 +66,8 @@ def test_a_bundle_comes_back_as_it_was_written(bundle):
 
 def test_a_loaded_bundle_recalls_its_own_frames(bundle):
     read = Bundle.load(bundle, device="cpu")
-    embedding = read.encoder.embed(observation(12))
-    chunk, decision = read.lookup().step(embedding.values, embedding.view_values, 0)
+    seen = observation(12)
+    chunk, decision = read.lookup().step(read.encoder.embed(seen).query(seen))
     assert (chunk.source.demonstration, chunk.source.frame) == (2, 2)
     assert not decision.flag
 

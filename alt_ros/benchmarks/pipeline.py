@@ -19,6 +19,7 @@ from alt_ros.errors import AltError
 from alt_ros.messages import observation_of
 from alt_ros.progress import Advance
 from alt_ros.report import machine
+from alt_ros.types import Query
 
 
 def measure_pipeline(
@@ -100,7 +101,7 @@ def _bare(bundle: Any, messages: Sequence[Any], repetitions: int) -> dict[str, l
         prepared = time.perf_counter()
         values, view_values = encoder.forward(inputs)
         encoded = time.perf_counter()
-        lookup.step(values[0], view_values[0], observation.stamp)
+        lookup.step(Query(observation.stamp, values[0], view_values[0], observation.poses))
         done = time.perf_counter()
         for name, seconds in (
             ("preprocess", prepared - start),

@@ -18,7 +18,7 @@ from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.encoders.torchscript import example_input, load_encoder
 from alt_ros.errors import BundleError, ConfigurationError, DataError
 from alt_ros.preprocessing import network_input
-from alt_ros.types import Observation
+from alt_ros.types import Observation, Query
 
 # TorchScript's profiling executor settles after two runs; the third and later give the same bits.
 WARM_UP_RUNS = 4
@@ -37,6 +37,10 @@ class Embedding:
     values: NDArray[np.float32]
     view_values: NDArray[np.float32]
     encoder_id: str
+
+    def query(self, observation: Observation) -> Query:
+        """Return what the table is asked, for the observation that was embedded."""
+        return Query(observation.stamp, self.values, self.view_values, observation.poses)
 
 
 class EncoderRuntime:

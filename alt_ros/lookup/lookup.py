@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.index import Index
 from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
 from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
-from alt_ros.types import ActionChunk, OodDecision
+from alt_ros.types import ActionChunk, OodDecision, Query
 
 
 class Lookup:
@@ -54,33 +51,27 @@ class Lookup:
         self.retrieval.reset()
         self.monitor.reset()
 
-    def step(
-        self, embedding: NDArray[np.float32], view_values: NDArray[np.float32], stamp: int
-    ) -> tuple[ActionChunk, OodDecision]:
+    def step(self, query: Query) -> tuple[ActionChunk, OodDecision]:
         """Return the recalled chunk and the decision for one observation.
 
         The chunk is given also while the flag is up: whether to follow it, the executor says.
 
-        Args:
-            embedding: (D,) float32 of unit length.
-            view_values: (V, F) float32, rows of unit length.
-            stamp: Time of the observation, ns.
-
         Raises:
             DataError: The embedding or the view embeddings are of the wrong shape.
         """
-        if self.retrieval.begins_episode(stamp):
+        if self.retrieval.begins_episode(query.stamp):
             self.reset()
         recall = self.retrieval.recall(
-            embedding,
-            stamp,
+            query.embedding,
+            query.stamp,
             strange_below=self.monitor.config.threshold,
             standing=self.monitor.flag,
         )
         nearest, chosen = recall.nearest, recall.chosen
         row = self.table.rows(nearest.demonstration).start + nearest.frame
-        decision = self.monitor.decide(nearest, view_values, self.table.view_embeddings[row])
+        held = self.table.view_embeddings[row]
+        decision = self.monitor.decide(nearest, query.view_embeddings, held)
         chunk = self.table.chunk(
-            chosen.demonstration, chosen.frame, self.horizon, stamp, chosen.similarity
+            chosen.demonstration, chosen.frame, self.horizon, query.stamp, chosen.similarity
         )
         return chunk, decision

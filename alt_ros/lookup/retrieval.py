@@ -85,17 +85,21 @@ class RetrievalConfig:
             raise ConfigurationError(f"retrieval: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recall:
     """The outcome of one step.
 
     Attributes:
         nearest: The most similar frame of the whole table: what strangeness is measured by.
         chosen: The frame to follow.
+        similarities: (k,) float64 of the k nearest rows, the best first.
+        rows: (k,) int64 numbers of those rows of the table.
     """
 
     nearest: Neighbour
     chosen: Neighbour
+    similarities: NDArray[np.float64]
+    rows: NDArray[np.int64]
 
 
 class Retrieval:
@@ -167,7 +171,7 @@ class Retrieval:
         if chosen is None:
             chosen = self._choose(embedding, similarities, rows, stamp)
         self._current, self._stamp = chosen, stamp
-        return Recall(nearest, chosen)
+        return Recall(nearest, chosen, similarities, rows)
 
     def _elapsed(self, stamp: int) -> float:
         """Return the time since the last observation, in frames."""

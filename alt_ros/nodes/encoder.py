@@ -70,6 +70,7 @@ class Encoder(AltNode):
                 values=array.array("f", embedding.values),
                 views=message.views,
                 view_values=array.array("f", embedding.view_values.ravel()),
+                poses=message.poses,
                 encode_seconds=self._seconds,
                 observation_published=message.published,
             )

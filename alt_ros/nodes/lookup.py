@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from alt_ros.bundle import Bundle
 from alt_ros.errors import ConfigurationError, DataError
-from alt_ros.messages import stamp_of
+from alt_ros.messages import query_of
 from alt_ros.msg import ActionChunk, Embedding, OodFlag
 from alt_ros.nodes.conversions import to_chunk
 from alt_ros.nodes.node import RELIABLE, AltNode, run
@@ -105,10 +104,7 @@ class Lookup(AltNode):
                 f"embedding comes from encoder {message.encoder_id}, the table was built with "
                 f"{self._encoder_id}: give both nodes the same bundle"
             )
-        values = np.array(message.values, np.float32)
-        view_values = np.array(message.view_values, np.float32)
-        view_values = view_values.reshape(len(message.views), -1)
-        return self._lookup.step(values, view_values, stamp_of(message))
+        return self._lookup.step(query_of(message))
 
     def diagnostics(self) -> tuple[bytes, str, dict[str, Any]]:
         """Report the last decision."""

@@ -65,8 +65,5 @@ class AltPolicy(Policy):
 
     def act(self, observation: Observation) -> PolicyOutput:
         """See ``Policy.act``."""
-        embedding = self.encoder.embed(observation)
-        chunk, decision = self.lookup.step(
-            embedding.values, embedding.view_values, observation.stamp
-        )
+        chunk, decision = self.lookup.step(self.encoder.embed(observation).query(observation))
         return PolicyOutput(chunk, decision)

@@ -11,7 +11,7 @@ from alt_ros.bundle import Bundle
 from alt_ros.demo import reset_trial, run_trial, start_recording
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.messages import observation_digest, observation_of, stamp_of
+from alt_ros.messages import observation_digest, observation_of, query_of, stamp_of
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.operator import Operator
 from alt_ros.synchronization import SynchronizationConfig
@@ -96,9 +96,7 @@ def test_the_logged_decisions_are_those_that_the_core_takes_again(
     reset = int(gaps[-1]) + 1
     compared = 0
     for message in embeddings[reset:]:
-        values = np.array(message.values, np.float32)
-        view_values = np.array(message.view_values, np.float32).reshape(len(message.views), -1)
-        chunk, decision = lookup.step(values, view_values, stamp_of(message))
+        chunk, decision = lookup.step(query_of(message))
         flag, logged = flags.get(chunk.stamp), chunks.get(chunk.stamp)
         if flag is None or logged is None:
             continue

@@ -31,9 +31,9 @@ class TestAltPolicy(PolicyConformance):
         bundle = Bundle.load(bundle_path, device="cpu")
         step = bundle.lookup()
         for row in (0, 1, 9, 14):
-            seen = bundle.encoder.embed(observation(row))
-            chunk, decision = step.step(seen.values, seen.view_values, observation(row).stamp)
-            output = policy.act(observation(row))
+            seen = observation(row)
+            chunk, decision = step.step(bundle.encoder.embed(seen).query(seen))
+            output = policy.act(seen)
             assert output.ood == decision
             assert output.chunk.source == chunk.source
 

@@ -1,0 +1,198 @@
+"""Each score: what it calls strange, on tables whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from tables import PERIOD, table, unit
+
+from alt_ros.errors import ConfigurationError
+from alt_ros.lookup.index import ExactIndex
+from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
+from alt_ros.lookup.scores import SCORES, make_scores, score_names
+from alt_ros.lookup.table import Table, make_table
+from alt_ros.types import ActionLayout, Query
+
+VIEWS = ("wrist", "third_person")
+
+
+def arc(angles: np.ndarray, plane: int = 0, dimension: int = 8) -> np.ndarray:
+    rows = np.zeros((len(angles), dimension))
+    rows[:, 2 * plane], rows[:, 2 * plane + 1] = np.cos(angles), np.sin(angles)
+    return unit(rows)
+
+
+def arcs(spread: tuple[float, ...] = (0.0, 0.02, 0.04), frames: int = 30) -> Table:
+    """Return demonstrations that run beside each other, 10 cm in all, a little apart."""
+    angles = np.linspace(0.0, 1.0, frames)
+    embeddings, poses, actions = [], [], []
+    for number, off in enumerate(spread):
+        rows = arc(angles)
+        rows[:, 2] = off
+        embeddings.append(unit(rows))
+        pose = np.zeros((frames, 1, 7))
+        pose[:, 0, 0] = 0.1 * angles
+        pose[:, 0, 1] = 0.05 * number
+        pose[:, 0, 6] = 1.0
+        poses.append(pose)
+        action = np.zeros((frames, 10))
+        action[:, :3] = pose[:, 0, :3]
+        action[:, 3] = action[:, 7] = 1.0
+        actions.append(action)
+    held = np.concatenate(embeddings)
+    return make_table(
+        embeddings=held,
+        view_embeddings=np.stack([held, held], axis=1),
+        actions=np.concatenate(actions),
+        poses=np.concatenate(poses),
+        grippers=np.full((len(held), 1), 0.08),
+        episode_ends=frames * (1 + np.arange(len(spread))),
+        names=tuple(f"demo {i}" for i in range(len(spread))),
+        period=PERIOD,
+        layout=ActionLayout(arms=1),
+    )
+
+
+def scores_of(held: Table, queries: list[Query], name: str, neighbours: int = 64) -> list[float]:
+    """Return a score over an episode."""
+    index = ExactIndex.build(held.embeddings)
+    retrieval = Retrieval(held, index, RetrievalConfig(neighbours=neighbours))
+    score = make_scores(held, VIEWS, [name])[name]
+    return [score.value(q, retrieval.recall(q.embedding, q.stamp)) for q in queries]
+
+
+def follow(held: Table, demonstration: int = 0) -> list[Query]:
+    """Return the observations of a demonstration."""
+    rows = range(held.rows(demonstration).start, held.rows(demonstration).stop)
+    return [
+        Query(i * PERIOD, held.embeddings[r], held.view_embeddings[r], held.poses[r])
+        for i, r in enumerate(rows)
+    ]
+
+
+def stranger(query: Query) -> Query:
+    return Query(
+        query.stamp,
+        arc(np.zeros(1), plane=3)[0],
+        np.repeat(arc(np.zeros(1), plane=3), 2, axis=0),
+        query.poses + np.array([0.0, 0.0, 0.2, 0, 0, 0, 0]),
+    )
+
+
+@pytest.mark.parametrize("name", [*SCORES, "view:wrist", "view:third_person"])
+def test_every_score_calls_a_frame_of_the_table_ordinary_and_is_larger_for_a_stranger(name):
+    held = arcs()
+    queries = follow(held)
+    ordinary = scores_of(held, queries, name)
+    if name == "jumps":
+        rng = np.random.default_rng(0)
+        strange = [queries[i] for i in rng.permutation(len(queries))]
+        strange = [Query(q.stamp, s.embedding, s.view_embeddings, s.poses)
+                   for q, s in zip(queries, strange, strict=True)]  # fmt: skip
+    elif name == "disagreement":
+        actions = held.actions.copy()
+        actions[held.demonstration == 1, 0] *= -1.0  # it goes the other way
+        held = make_table(
+            embeddings=held.embeddings,
+            view_embeddings=held.view_embeddings,
+            actions=actions,
+            poses=held.poses,
+            grippers=held.grippers,
+            episode_ends=held.episode_ends,
+            names=held.names,
+            period=held.period,
+            layout=held.layout,
+        )
+        strange = queries
+    else:
+        strange = [stranger(q) for q in queries]
+    seen = scores_of(held, strange, name)
+    assert np.isfinite(ordinary).all()
+    assert np.isfinite(seen).all()
+    assert np.median(seen) > max(np.quantile(ordinary, 0.9), 1e-6) * 1.5
+
+
+def test_cosine_is_one_minus_the_similarity():
+    held = arcs((0.0,))
+    query = Query(0, arc(np.array([-0.3]))[0], held.view_embeddings[0])
+    assert scores_of(held, [query], "cosine") == [pytest.approx(1.0 - np.cos(0.3), abs=1e-6)]
+
+
+def test_nearest_demonstrations_takes_each_demonstration_once():
+    held = arcs((0.0, 0.3, 0.6))
+    near = held.embeddings @ held.embeddings[5]
+    best = [near[held.rows(d)].max() for d in range(3)]
+    query = Query(0, held.embeddings[5], held.view_embeddings[5])
+    assert scores_of(held, [query], "nearest_demonstrations", neighbours=90) == [
+        pytest.approx(1.0 - np.mean(best), abs=1e-6)
+    ]
+    # Those that are not among the neighbours count as far as the last neighbour.
+    (few,) = scores_of(held, [query], "nearest_demonstrations", neighbours=2)
+    assert 0.0 < few < 1.0 - np.mean(best)
+
+
+def test_local_density_forgives_distance_where_demonstrations_are_far_apart():
+    angles = np.linspace(0.0, 0.2, 10)
+    dense = [arc(angles) for _ in range(2)]
+    sparse = [arc(angles, plane=1), arc(angles + 0.5, plane=1)]
+    dense[1][:, 6], sparse[1][:, 6] = 0.01, 0.0
+    held = table((10,) * 4, dimension=8, embeddings=unit(np.concatenate(dense + sparse)))
+    beside = unit(held.embeddings[[3, 23]] + np.array([0, 0, 0, 0, 0, 0, 0, 0.1]))
+    values = scores_of(
+        held, [Query(0, row, held.view_embeddings[0]) for row in beside], "local_density"
+    )
+    plain = scores_of(held, [Query(0, row, held.view_embeddings[0]) for row in beside], "cosine")
+    assert plain[0] == pytest.approx(plain[1], rel=0.01)
+    assert values[0] > 5.0 * values[1]
+
+
+def test_mahalanobis_works_with_fewer_frames_than_dimensions():
+    held = table((3, 3), dimension=64)
+    queries = [Query(0, row, held.view_embeddings[0]) for row in held.embeddings]
+    assert np.isfinite(scores_of(held, queries, "mahalanobis")).all()
+
+
+def test_a_view_is_blamed_alone():
+    held = arcs()
+    queries = [
+        Query(q.stamp, q.embedding, np.stack([q.view_embeddings[0], -q.view_embeddings[1]]))
+        for q in follow(held)
+    ]
+    assert max(scores_of(held, queries, "view:wrist")) < 1e-5
+    assert min(scores_of(held, queries, "view:third_person")) > 1.0
+
+
+def test_jumps_forget_the_last_episode():
+    held = arcs()
+    index = ExactIndex.build(held.embeddings)
+    score = make_scores(held, VIEWS, ["jumps"])["jumps"]
+    retrieval = Retrieval(held, index)
+    queries = follow(held)
+    for step, seen in enumerate((queries[0], queries[20], queries[3])):
+        q = Query(step * PERIOD, seen.embedding, seen.view_embeddings)
+        last = score.value(q, retrieval.recall(q.embedding, q.stamp))
+    assert last == pytest.approx(2 / 20)
+    score.reset()
+    q = queries[25]
+    assert score.value(q, retrieval.recall(q.embedding, q.stamp)) == 0.0
+
+
+def test_pose_residual_counts_turns_and_says_nothing_without_a_pose():
+    held = arcs()
+    (query, *_) = follow(held)
+    off = query.poses.copy()
+    off[0, 2] += 0.03
+    off[0, 3:] = Rotation.from_rotvec([0.0, 0.5, 0.0]).as_quat()
+    turned = Query(0, query.embedding, query.view_embeddings, off)
+    assert scores_of(held, [turned], "pose_residual") == [pytest.approx(0.08, abs=1e-9)]
+    nobody = Query(0, query.embedding, query.view_embeddings)
+    assert np.isnan(scores_of(held, [nobody], "pose_residual")).all()
+
+
+def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
+    held = table(views=1)
+    assert not [name for name in score_names(held, VIEWS[:1]) if name.startswith("view:")]
+    assert "pose_residual" in score_names(held, VIEWS[:1])
+    with pytest.raises(ConfigurationError, match="scores of this table are cosine.*got nonsense"):
+        make_scores(held, VIEWS[:1], ["cosine", "nonsense"])
