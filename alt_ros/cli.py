@@ -121,8 +121,9 @@ def evaluate_command(
 
     Args:
         policy: Which policy.
-        scenario: ind, distractors, interpolate, extrapolate_side, extrapolate_back, changed_cup,
-            covered_camera, unrelated_image or training.
+        scenario: training, ind, interpolate, anywhere, extrapolate_side, extrapolate_back,
+            wrong_start, distractors, changed_cup, changed_light, moved_camera, blurred_camera,
+            dimmed_camera, frozen_camera, covered_camera, swapped_views or unrelated_image.
         bundle: Folder of the bundle.
         trials: Episodes.
         seed: Of the placements.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from alt_ros.demonstrations.rosbag import open_bags
 from alt_ros.errors import AltError
 from alt_ros.nodes import graph as ros_graph
 from alt_ros.progress import progress_bar
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 OOD_SCENARIOS = ("covered_camera", "unrelated_image", "changed_cup")
 CALIBRATION_SEED = 1000
 RECORDING_SPEED = 4.0
+RECORDING_ATTEMPTS = 5
 EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
@@ -125,19 +127,20 @@ def record_stage(
         # Without the commands, frames would be left out as not yet commanded.
         graph.start("episode_recorder", {"folder": folder, "required_topics": RECORDED_TOPICS})
         for done, (bag, scenario, trial, seed) in enumerate(missing):
-            record_demonstration(operator, bag.relative_to(folder), scenario, trial, seed)
+            record_demonstration(operator, folder, bag, scenario, trial, seed)
             progress(done + 1, len(missing))
 
 
 def record_demonstration(
-    operator: Operator, name: Path, scenario: str, trial: int, seed: int, attempts: int = 3
+    operator: Operator, folder: Path, bag: Path, scenario: str, trial: int, seed: int
 ) -> None:
-    """Record one successful demonstration.
+    """Record one successful demonstration without a gap in its frames.
 
     Raises:
-        AltError: The expert failed ``attempts`` times in a row.
+        AltError: The expert failed, or frames were lost, RECORDING_ATTEMPTS times in a row.
     """
-    for _ in range(attempts):
+    name = bag.relative_to(folder)
+    for _ in range(RECORDING_ATTEMPTS):
         operator.require("sim/reset", scenario=scenario, trial=trial, seed=seed)
         operator.wait_for(
             "the recorder", lambda: start_recording(operator, str(name)), timeout=30.0
@@ -149,9 +152,20 @@ def record_demonstration(
         operator.wait_for("the demonstration", lambda: operator.expert_done, timeout=60.0)
         success = operator.success
         operator.require("recorder/stop", episode_success=success, discard=not success)
-        if success:
+        if success and is_whole(bag):
             return
-    raise AltError(f"the scripted expert failed {attempts} times in {scenario} trial {trial}")
+        shutil.rmtree(bag, ignore_errors=True)
+    raise AltError(
+        f"{scenario} trial {trial} was recorded {RECORDING_ATTEMPTS} times, and each time the "
+        "expert failed or frames were lost: is the machine busy with something else?"
+    )
+
+
+def is_whole(bag: Path) -> bool:
+    """Return whether no frame is missing between the first and the last of a bag."""
+    (demonstration,) = open_bags(bag)
+    steps = np.diff(demonstration.stamps)
+    return len(steps) > 0 and int(steps.max()) < 1.5 * int(np.median(steps))
 
 
 def start_recording(operator: Operator, name: str) -> bool:

@@ -7,22 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rosgraph_msgs.msg import Clock as ClockMessage
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Bool, Float64
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
-from trajectory_msgs.msg import JointTrajectory
 
 from alt_ros.errors import AltError, ConfigurationError
-from alt_ros.messages import nanoseconds, pose_of
+from alt_ros.messages import nanoseconds
 from alt_ros.nodes.conversions import to_image, to_pose, to_pose_stamped, to_time
-from alt_ros.nodes.node import COMMAND, LATCHED, RELIABLE, SENSOR, AltNode, run
+from alt_ros.nodes.node import LATCHED, RELIABLE, SENSOR, AltNode, run
 from alt_ros.nodes.parameters import parameter
-from alt_ros.simulation.cup_grasp import HOME_POSE, MAX_OPENING, CupGraspSimulation
+from alt_ros.nodes.sim_commands import SimCommands
+from alt_ros.simulation.cup_grasp import CupGraspSimulation
 from alt_ros.simulation.scenarios import scenario
 from alt_ros.simulation.scene import ARM_JOINTS
 from alt_ros.srv import ResetSimulation, SetDisturbance, StepSimulation
@@ -31,9 +29,6 @@ BASE_FRAME = "base"
 # Resetting the scene takes a person some seconds; a gap in the stamps of every stream tells
 # synchroniser and lookup that a new episode begins.
 RESET_GAP = 3_000_000_000
-
-TWIST_TIMEOUT = 100_000_000
-"""A twist is followed for this long, as velocity controllers do, ns."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +71,6 @@ class SimBridge(AltNode):
         self._simulation.reset(scenario("ind").trial(0, 0).placement)
         self._offset = self._steps = 0
         self._paused = False
-        self._behind_since: float | None = None
-        self._rest()
         self._images = {
             view: self.create_lifecycle_publisher(Image, f"{view}/image_raw", SENSOR)
             for view in CupGraspSimulation.VIEWS
@@ -88,15 +81,7 @@ class SimBridge(AltNode):
         self._clock_publisher = self.create_lifecycle_publisher(ClockMessage, "/clock", RELIABLE)
         self._cup = self.create_lifecycle_publisher(PoseStamped, "sim/cup_pose", RELIABLE)
         self._success = self.create_lifecycle_publisher(Bool, "sim/success", LATCHED)
-        if p.command == "pose":
-            self.create_subscription(PoseStamped, "target_pose", self._on_target_pose, COMMAND)
-        elif p.command == "twist":
-            self.create_subscription(TwistStamped, "target_twist", self._on_twist, COMMAND)
-        else:
-            self.create_subscription(
-                JointTrajectory, "joint_trajectory", self._on_joint_trajectory, COMMAND
-            )
-        self.create_subscription(Float64, "target_gripper", self._on_target_gripper, COMMAND)
+        self._commands = SimCommands(self, p.command, self._simulation)
         self.create_service(ResetSimulation, "sim/reset", self._on_reset)
         self.create_service(SetDisturbance, "sim/set_disturbance", self._on_disturbance)
         self.create_service(SetBool, "sim/pause", self._on_pause)
@@ -114,26 +99,16 @@ class SimBridge(AltNode):
         """Let time stand."""
         self.destroy_timer(self._timer)
 
-    def _rest(self) -> None:
-        self._target_pose, self._target_gripper = HOME_POSE.copy(), MAX_OPENING
-        self._twist, self._twist_came = np.zeros(6), 0
-        self._target_joints: np.ndarray | None = None
-
     @property
     def _time(self) -> int:
         return self._simulation.time + self._offset
 
     def _on_timer(self) -> None:
-        if not self._paused:
+        if not self._paused and not self._commands.is_late(self._time):
             self._advance()
 
     def _advance(self) -> None:
-        if self._target_joints is not None:
-            self._simulation.step_joints(self._target_joints, self._target_gripper)
-        else:
-            if self._twist.any():
-                self._follow_twist()
-            self._simulation.step(self._target_pose, self._target_gripper)
+        self._commands.step()
         self._steps += 1
         now = self._time
         self._clock_publisher.publish(ClockMessage(clock=to_time(now)))
@@ -151,55 +126,19 @@ class SimBridge(AltNode):
             self._cup.publish(cup)
             self._success.publish(Bool(data=self._simulation.success()))
 
-    def _on_target_pose(self, message: PoseStamped) -> None:
-        pose = pose_of(message.pose)
-        if np.isfinite(pose).all():
-            self._target_pose = pose
-        else:
-            self.get_logger().error("target_pose is not finite: not followed")
-
-    def _follow_twist(self) -> None:
-        if self._time - self._twist_came > TWIST_TIMEOUT:
-            self._twist = np.zeros(6)
-        step = self._twist * (self._period / 1e9)
-        turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(self._target_pose[3:])
-        self._target_pose = np.concatenate([self._target_pose[:3] + step[:3], turned.as_quat()])
-
-    def _on_twist(self, message: TwistStamped) -> None:
-        linear, angular = message.twist.linear, message.twist.angular
-        twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
-        if np.isfinite(twist).all():
-            self._twist, self._twist_came = twist, self._time
-        else:
-            self._twist = np.zeros(6)
-            self.get_logger().error("target_twist is not finite: the arm is stopped")
-
-    def _on_joint_trajectory(self, message: JointTrajectory) -> None:
-        known = {}
-        if message.points:
-            known = dict(zip(message.joint_names, message.points[-1].positions, strict=False))
-        joints = np.array([known.get(name, np.nan) for name in ARM_JOINTS])
-        if np.isfinite(joints).all():
-            self._target_joints = joints
-        else:
-            self.get_logger().error(f"joint_trajectory must end in finite {', '.join(ARM_JOINTS)}")
-
-    def _on_target_gripper(self, message: Float64) -> None:
-        if np.isfinite(message.data):
-            self._target_gripper = message.data
-        else:
-            self.get_logger().error("target_gripper is not finite: not followed")
+    def _on_expert_done(self, message: Bool) -> None:
+        self._awaits_expert, self._expert_stamp = not message.data, 0
 
     def _on_reset(self, request: Any, response: Any) -> Any:
         try:
             trial = scenario(request.scenario).trial(request.trial, request.seed)
             disturbance = None if request.without_disturbance else trial.disturbance
-            self._simulation.reset(trial.placement, disturbance, request.seed)
+            self._simulation.reset(trial.placement, disturbance, request.seed, start=trial.start)
         except AltError as error:
             response.success, response.message = False, str(error)
             return response
         self._offset += RESET_GAP
-        self._rest()
+        self._commands.rest()
         response.success, response.message = True, f"{request.scenario} trial {request.trial}"
         response.cup = to_pose(self._simulation.cup_pose())
         response.nearest_demonstration = trial.nearest

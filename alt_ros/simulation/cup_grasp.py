@@ -8,15 +8,17 @@ import threading
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError, DataError, DependencyError
+from alt_ros.geometry import pose_distance
 from alt_ros.simulation.disturbances import (
     Disturbance,
     Photograph,
     distractor_positions,
     disturbed_images,
+    knocked_camera,
 )
 from alt_ros.simulation.scene import (
     ARM_JOINTS,
@@ -26,6 +28,7 @@ from alt_ros.simulation.scene import (
     HIDDEN,
     HOME_JOINTS,
     HOME_POSE,
+    LAMP,
     LOOKS,
     MAX_OPENING,
     MUG,
@@ -79,6 +82,8 @@ _DAMPING = 0.03  # of the least squares; bounds joint motion at the edge of the 
 _IK_STRIDE = 0.03  # metres and radians of one iteration
 _IK_ITERATIONS = 12
 _IK_TOLERANCE = 2e-5  # metres and radians
+_START_ITERATIONS = 100
+_START_TOLERANCE = 1e-3  # metres and radians
 
 
 class CupGraspSimulation:
@@ -122,7 +127,7 @@ class CupGraspSimulation:
         self._data = mujoco.MjData(self._model)
         self._plan = mujoco.MjData(self._model)  # inverse kinematics think here
         self._read_addresses()
-        self._home_joints = self.inverse_kinematics(HOME_JOINTS, HOME_POSE, iterations=100)
+        self._home_joints = self.inverse_kinematics(HOME_JOINTS, HOME_POSE, _START_ITERATIONS)
         self._time = 0
         self.reset(CupPlacement(float(HOME_POSE[0]), float(HOME_POSE[1]), 0.0))
 
@@ -138,6 +143,14 @@ class CupGraspSimulation:
             {i for i in range(model.ngeom) if model.geom_bodyid[i] == model.body(name).id}
             for name in FINGER_JOINTS
         )
+        self._lamp = model.light(LAMP).id
+        self._lights = (
+            model.light_diffuse.copy(),
+            model.light_specular.copy(),
+            model.vis.headlight.ambient.copy(),
+            model.vis.headlight.diffuse.copy(),
+        )
+        self._cameras = model.cam_pos.copy(), model.cam_quat.copy()
         self._arm_limits = np.array([model.joint(name).range for name in ARM_JOINTS])
         # geometry -> (group, contype, conaffinity) while its look is worn
         self._looks: dict[str, dict[int, tuple[int, int, int]]] = {
@@ -154,30 +167,42 @@ class CupGraspSimulation:
         }
 
     def reset(
-        self, placement: CupPlacement, disturbance: Disturbance | None = None, seed: int = 0
+        self,
+        placement: CupPlacement,
+        disturbance: Disturbance | None = None,
+        seed: int = 0,
+        *,
+        start: ArrayLike | None = None,
     ) -> None:
         """Put the arm home, gripper open, and the cup where asked; simulated time goes on.
+
+        The arm is at rest, and so is what it follows.
 
         Args:
             placement: Where the cup stands.
             disturbance: What is wrong from the start.
-            seed: Of the distractors' layout and a covered camera's noise, 0 or more.
+            seed: Of the distractors' layout, a covered camera's noise and a moved camera's
+                direction, 0 or more.
+            start: (7,) pose of the grasp point from which the arm starts instead, metres and
+                quaternion xyzw.
 
         Raises:
-            ConfigurationError: The seed is negative.
+            ConfigurationError: The seed is negative, or the arm cannot reach the start.
+            DataError: The start is of the wrong shape, not finite or no unit quaternion.
         """
         if seed < 0:
             raise ConfigurationError(f"simulation: seed must be 0 or more, got {seed}")
+        joints = self._home_joints if start is None else self._start_joints(start)
         data = self._data
         mujoco.mj_resetData(self._model, data)
         half = placement.yaw / 2
-        data.qpos[self._arm_q] = self._home_joints
+        data.qpos[self._arm_q] = joints
         data.qpos[self._finger_q] = MAX_OPENING / 2
         data.qpos[self._cup_q : self._cup_q + 7] = (
             *(placement.x, placement.y, 0.0),
             *(np.cos(half), 0.0, 0.0, np.sin(half)),
         )
-        self._joint_target = self._home_joints.copy()
+        self._joint_target = joints.copy()
         self._opening_target = MAX_OPENING
         data.ctrl[:] = (*self._joint_target, self._opening_target)
         self._placement = placement
@@ -187,6 +212,22 @@ class CupGraspSimulation:
         self._disturbance: Disturbance | None = None
         self.disturb(disturbance)
 
+    def _start_joints(self, start: ArrayLike) -> Array:
+        pose = np.asarray(start, dtype=np.float64)
+        if pose.shape != (7,):
+            raise DataError(
+                f"simulation: start pose must be (7,): x y z qx qy qz qw, got {pose.shape}"
+            )
+        check_poses(pose, "simulation, start pose")
+        joints = self.inverse_kinematics(self._home_joints, pose, _START_ITERATIONS)
+        distance, angle = pose_distance(self.forward_kinematics(joints), pose)
+        if max(distance, angle) > _START_TOLERANCE:
+            raise ConfigurationError(
+                f"simulation: start pose {pose.round(3).tolist()} must be within the arm's reach, "
+                f"it comes as near as {distance:.3f} m and {angle:.3f} rad: take one nearer home"
+            )
+        return joints
+
     def disturb(self, disturbance: Disturbance | None) -> None:
         """Switch to a disturbance, or to none, at any moment of an episode."""
         if disturbance is not None and disturbance.kind == "unrelated_image":
@@ -195,6 +236,9 @@ class CupGraspSimulation:
         kind = disturbance.kind if disturbance is not None else ""
         self._wear(TUMBLER if kind == "changed_cup" else MUG)
         self._place_distractors(kind == "distractors")
+        self._light(disturbance)
+        self._place_cameras(disturbance)
+        self._first_images: dict[str, NDArray[np.uint8]] = {}
         mujoco.mj_forward(self._model, self._data)
 
     def _wear(self, worn: CupLook) -> None:
@@ -205,6 +249,29 @@ class CupGraspSimulation:
                 model.geom_group[i] = group if shown else HIDDEN
                 model.geom_contype[i] = contype if shown else 0
                 model.geom_conaffinity[i] = conaffinity if shown else 0
+
+    def _light(self, disturbance: Disturbance | None) -> None:
+        model, headlight = self._model, self._model.vis.headlight
+        diffuse, specular, ambient, from_camera = self._lights
+        model.light_diffuse[:], model.light_specular[:] = diffuse, specular
+        headlight.ambient[:], headlight.diffuse[:] = ambient, from_camera
+        light = disturbance.light if disturbance is not None else None
+        if light is not None:
+            model.light_diffuse *= light.room
+            model.light_diffuse[self._lamp] = diffuse[self._lamp] * light.lamp
+            model.light_specular[self._lamp] *= light.lamp
+            headlight.ambient *= light.room
+            headlight.diffuse *= light.room
+
+    def _place_cameras(self, disturbance: Disturbance | None) -> None:
+        model = self._model
+        model.cam_pos[:], model.cam_quat[:] = self._cameras
+        if disturbance is not None and disturbance.kind == "moved_camera":
+            rng = np.random.default_rng((self._seed, 3, disturbance.variant))
+            i = model.camera(disturbance.view).id
+            model.cam_pos[i], model.cam_quat[i] = knocked_camera(
+                model.cam_pos[i], model.cam_quat[i], disturbance.view, rng
+            )
 
     def _place_distractors(self, present: bool) -> None:
         rng = np.random.default_rng((self._seed, 1))
@@ -388,8 +455,11 @@ class CupGraspSimulation:
             images[view] = np.array(renderer.render(), dtype=np.uint8)
         if self._disturbance is None:
             return images
+        self._first_images = self._first_images or images
         rng = np.random.default_rng((self._seed, 2, self._time - self._reset_time))
-        return disturbed_images(images, self._disturbance, self._photograph, rng)
+        return disturbed_images(
+            images, self._disturbance, self._first_images, self._photograph, rng
+        )
 
     def _open_renderer(self) -> Any:
         if not self._rendering:

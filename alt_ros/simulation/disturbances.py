@@ -9,15 +9,64 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError, DependencyError
 from alt_ros.simulation.scene import DISTRACTORS, VIEWS
 
-KINDS = ("distractors", "changed_cup", "covered_camera", "unrelated_image")
+KINDS = (
+    "distractors",
+    "changed_cup",
+    "covered_camera",
+    "unrelated_image",
+    "changed_light",
+    "moved_camera",
+    "blurred_camera",
+    "dimmed_camera",
+    "frozen_camera",
+    "swapped_views",
+)
 DISTRACTOR_CLEARANCE = 0.13
 """Smallest distance from the cup's axis to a distractor's centre, metres."""
+BLUR = 0.03
+"""Standard deviation of a blurred camera's circle of confusion, in heights of the image."""
+EXPOSURE = 0.35
+"""Share of its pixel values that a dimmed camera still gives."""
+KNOCKS = {
+    "wrist": (0.008, float(np.radians(6.0))),
+    "third_person": (0.06, float(np.radians(8.0))),
+}
+"""How far and by what angle a moved camera was knocked: metres and radians."""
 _DISTRACTOR_SPACING = 0.10
 _PHOTOGRAPH = "grace_hopper.jpg"
+
+
+@dataclass(frozen=True)
+class Light:
+    """How the scene is lit, in shares of the usual red, green and blue.
+
+    Attributes:
+        lamp: Of the lamp.
+        room: Of the light that comes from everywhere.
+        exposure: Share of the usual pixel values; the renderer shows no surface brighter than its
+            texture, so this is what overexposes the picture.
+    """
+
+    lamp: tuple[float, float, float]
+    room: tuple[float, float, float]
+    exposure: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not all(0.0 <= share < np.inf for share in (*self.lamp, *self.room, self.exposure)):
+            raise ConfigurationError(f"light: shares must be finite and 0 or more, got {self}")
+
+
+LIGHTS = {
+    "lamp off": Light((0.0, 0.0, 0.0), (0.85, 0.85, 0.85)),
+    "sun": Light((1.5, 1.4, 1.15), (1.0, 1.0, 1.0), exposure=1.3),
+    "warm bulb": Light((1.0, 0.75, 0.45), (1.0, 0.82, 0.6)),
+}
+"""What ``changed_light`` changes the light to, in turn."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +75,20 @@ class Disturbance:
 
     Attributes:
         kind: ``distractors`` (coloured objects on the table), ``changed_cup`` (another shape and
-            colour), ``covered_camera`` (one view near black) or ``unrelated_image`` (every view
-            shows a photograph that has nothing to do with the task).
-        view: The view that ``covered_camera`` covers; the other kinds ignore it.
+            colour), ``covered_camera`` (one view near black), ``unrelated_image`` (every view
+            shows a photograph that has nothing to do with the task), ``changed_light`` (one of
+            ``LIGHTS``), ``moved_camera`` (one camera knocked aside), ``blurred_camera`` (one view
+            out of focus), ``dimmed_camera`` (one view underexposed), ``frozen_camera`` (one view
+            repeats its first picture) or ``swapped_views`` (the views' pictures under each
+            other's names).
+        view: The view that the kinds about one camera are about; the other kinds ignore it.
+        variant: Number of the light, or of the direction of a knock, from 0; the other kinds
+            ignore it.
     """
 
     kind: str
     view: str = "wrist"
+    variant: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -43,6 +99,17 @@ class Disturbance:
             raise ConfigurationError(
                 f"disturbance: view '{self.view}' does not exist: choose one of {', '.join(VIEWS)}"
             )
+        if self.variant < 0:
+            raise ConfigurationError(
+                f"disturbance '{self.kind}': variant must be 0 or more, got {self.variant}"
+            )
+
+    @property
+    def light(self) -> Light | None:
+        """How the scene is lit; None where the light is as usual."""
+        if self.kind != "changed_light":
+            return None
+        return tuple(LIGHTS.values())[self.variant % len(LIGHTS)]
 
 
 def distractor_positions(
@@ -73,6 +140,29 @@ def distractor_positions(
                 break
         placed[name] = best
     return placed
+
+
+def knocked_camera(
+    position: NDArray[np.float64],
+    quaternion: NDArray[np.float64],
+    view: str,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where a camera is after a knock from a random direction.
+
+    Args:
+        position: (3,) in its parent's frame, metres.
+        quaternion: (4,) w, x, y, z, as MuJoCo has it.
+        view: Whose camera it is; says how far it goes, see ``KNOCKS``.
+        rng: Source of the direction and of the axis.
+
+    Returns:
+        Position and quaternion, as given.
+    """
+    distance, angle = KNOCKS[view]
+    direction, axis = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 3)))
+    turned = Rotation.from_quat(np.roll(quaternion, -1)) * Rotation.from_rotvec(angle * axis)
+    return position + distance * direction, np.roll(turned.as_quat(), 1)
 
 
 class Photograph:
@@ -123,9 +213,21 @@ def covered_image(image_size: tuple[int, int], rng: np.random.Generator) -> NDAr
     return np.minimum(noise, 12.0).astype(np.uint8)
 
 
+def exposed_image(image: NDArray[np.uint8], exposure: float) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 with its pixel values multiplied, and clipped at white."""
+    return np.minimum(image * exposure, 255.0).astype(np.uint8)
+
+
+def blurred_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 as a camera out of focus gives it."""
+    blurred = cv2.GaussianBlur(image, (0, 0), BLUR * image.shape[0])
+    return np.asarray(blurred, dtype=np.uint8)
+
+
 def disturbed_images(
     images: Mapping[str, NDArray[np.uint8]],
     disturbance: Disturbance,
+    first: Mapping[str, NDArray[np.uint8]],
     photograph: Photograph | None,
     rng: np.random.Generator,
 ) -> dict[str, NDArray[np.uint8]]:
@@ -134,13 +236,26 @@ def disturbed_images(
     Args:
         images: View name to (H, W, 3) uint8 RGB.
         disturbance: What is wrong; kinds that change the scene leave the images alone.
+        first: The images that were rendered first after the disturbance had begun.
         photograph: The photograph, where the kind is ``unrelated_image``.
         rng: Source of the sensor's noise.
     """
     result = dict(images)
-    if disturbance.kind == "covered_camera":
-        result[disturbance.view] = covered_image(images[disturbance.view].shape[:2], rng)
-    elif disturbance.kind == "unrelated_image" and photograph is not None:
-        for position, (view, image) in zip((0.15, 0.85), images.items(), strict=True):
-            result[view] = photograph.crop(image.shape[:2], position)
+    kind, view = disturbance.kind, disturbance.view
+    if disturbance.light is not None:
+        exposure = disturbance.light.exposure
+        result = {name: exposed_image(image, exposure) for name, image in images.items()}
+    elif kind == "covered_camera":
+        result[view] = covered_image(images[view].shape[:2], rng)
+    elif kind == "blurred_camera":
+        result[view] = blurred_image(images[view])
+    elif kind == "dimmed_camera":
+        result[view] = exposed_image(images[view], EXPOSURE)
+    elif kind == "frozen_camera":
+        result[view] = first[view].copy()
+    elif kind == "swapped_views":
+        result = dict(zip(images, list(images.values())[::-1], strict=True))
+    elif kind == "unrelated_image" and photograph is not None:
+        for position, (name, image) in zip((0.15, 0.85), images.items(), strict=True):
+            result[name] = photograph.crop(image.shape[:2], position)
     return result

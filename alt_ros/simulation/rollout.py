@@ -40,6 +40,7 @@ class Episode:
         commands: Commands sent.
         seconds: Simulated length.
         path: (n, 3) measured positions, one per observation, metres.
+        cup: (n, 7) poses of the cup, one per observation.
         reason: State and reason of the executor at the end.
     """
 
@@ -53,6 +54,7 @@ class Episode:
     commands: int
     seconds: float
     path: NDArray[np.float64]
+    cup: NDArray[np.float64]
     reason: str
 
 
@@ -80,7 +82,7 @@ def run_episode(
         max_seconds: Simulated time after which the episode ends without success.
     """
     setup = scenario.trial(trial, seed)
-    simulation.reset(setup.placement, setup.disturbance, seed)
+    simulation.reset(setup.placement, setup.disturbance, seed, start=setup.start)
     policy.reset()
     executor = Executor(limits or SafetyLimits(), horizon or HorizonConfig())
     start = simulation.time
@@ -89,6 +91,7 @@ def run_episode(
     recalled: Counter[int] = Counter()
     sources: dict[int, int] = {}
     path: list[NDArray[np.float64]] = []
+    cup: list[NDArray[np.float64]] = []
     flag_delay, commands, lifted_since = float("nan"), 0, 0
     success = False
     while simulation.time - start < max_seconds * NANOSECONDS and not success:
@@ -98,6 +101,7 @@ def run_episode(
         executor.observe_gripper(simulation.gripper())
         if (now - start) % FRAME_PERIOD == 0:
             path.append(simulation.pose()[:3])
+            cup.append(simulation.cup_pose())
             output = policy.act(_observation(simulation))
             executor.observe_observation(at)
             executor.observe_ood(output.ood, at)
@@ -128,6 +132,7 @@ def run_episode(
         commands=commands,
         seconds=(simulation.time - start) / NANOSECONDS,
         path=np.array(path),
+        cup=np.array(cup),
         reason=f"{executor.state.value}: {executor.reason}",
     )
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.simulation.disturbances import Disturbance
-from alt_ros.simulation.scene import VIEWS, CupPlacement
+from alt_ros.simulation.scene import HOME_POSE, VIEWS, CupPlacement
+from alt_ros.types import check_poses
 
 REGION = ((0.37, 0.67), (-0.15, 0.15))
 """Where the training placements lie: (x from, to), (y from, to), metres."""
@@ -19,6 +20,8 @@ REPLACEMENT_RADIUS = 0.005
 """A person puts the cup back within this distance of where it stood, metres."""
 REPLACEMENT_YAW = float(np.radians(5.0))
 """And within this angle, radians."""
+WRONG_START_DISTANCE = (0.06, 0.10)
+"""How far off home an arm starts that starts wrong, from and to, metres."""
 _TRAINING_COUNT = 31
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
@@ -66,12 +69,19 @@ class Trial:
         disturbance: What is wrong, if anything.
         nearest: Number of the training demonstration whose cup stood nearest.
         out_of_distribution: Whether a monitor should raise its flag.
+        start: (7,) pose of the grasp point from which the arm starts, metres and quaternion
+            xyzw; None starts at home.
     """
 
     placement: CupPlacement
     disturbance: Disturbance | None
     nearest: int
     out_of_distribution: bool
+    start: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None:
+            check_poses(np.array(self.start), "trial, start pose")
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ class Scenario:
     out_of_distribution: bool
     _place: Callable[[int, np.random.Generator], CupPlacement]
     _disturb: Callable[[int], Disturbance | None]
+    _start: Callable[[np.random.Generator], tuple[float, ...] | None] = lambda rng: None
 
     def trial(self, index: int, seed: int = 0) -> Trial:
         """Return one trial; the same index and seed give the same trial.
@@ -104,9 +115,14 @@ class Scenario:
             raise ConfigurationError(
                 f"scenario '{self.name}': index and seed must be 0 or more, got {index} and {seed}"
             )
-        placement = self._place(index, np.random.default_rng((seed, index)))
+        rng = np.random.default_rng((seed, index))
+        placement = self._place(index, rng)
         return Trial(
-            placement, self._disturb(index), nearest_training(placement), self.out_of_distribution
+            placement,
+            self._disturb(index),
+            nearest_training(placement),
+            self.out_of_distribution,
+            self._start(rng),
         )
 
 
@@ -159,14 +175,37 @@ def _behind(index: int, rng: np.random.Generator) -> CupPlacement:
     )
 
 
+def _anywhere(index: int, rng: np.random.Generator) -> CupPlacement:
+    """Return a placement anywhere in the region, turned by any yaw of a training placement."""
+    del index
+    (x_low, x_high), (y_low, y_high) = REGION
+    return CupPlacement(
+        float(rng.uniform(x_low, x_high)),
+        float(rng.uniform(y_low, y_high)),
+        float(rng.uniform(-MAX_YAW, MAX_YAW)),
+    )
+
+
+def _off_home(rng: np.random.Generator) -> tuple[float, ...]:
+    """Return the home pose, 6 to 10 cm to a random side."""
+    distance, direction = rng.uniform(*WRONG_START_DISTANCE), rng.uniform(-np.pi, np.pi)
+    offset = distance * np.array([np.cos(direction), np.sin(direction), 0.0])
+    return tuple(map(float, (*(HOME_POSE[:3] + offset), *HOME_POSE[3:])))
+
+
 def _always(kind: str | None) -> Callable[[int], Disturbance | None]:
     disturbance = Disturbance(kind) if kind else None
     return lambda index: disturbance
 
 
-def _cover(index: int) -> Disturbance:
-    """Cover the views in turn."""
-    return Disturbance("covered_camera", VIEWS[index % len(VIEWS)])
+def _each_view(kind: str) -> Callable[[int], Disturbance]:
+    """Disturb the views in turn."""
+    return lambda index: Disturbance(kind, VIEWS[index % len(VIEWS)])
+
+
+def _varied(kind: str) -> Callable[[int], Disturbance]:
+    """Disturb the views in turn, every time in another way."""
+    return lambda index: Disturbance(kind, VIEWS[index % len(VIEWS)], index)
 
 
 _FAMILIES = (
@@ -197,13 +236,72 @@ _FAMILIES = (
         _replaced,
         _always("changed_cup"),
     ),
-    Scenario("covered_camera", "as ind, with one camera covered", True, _replaced, _cover),
+    Scenario(
+        "covered_camera",
+        "as ind, with one camera covered",
+        True,
+        _replaced,
+        _each_view("covered_camera"),
+    ),
     Scenario(
         "unrelated_image",
         "as ind, with a photograph in place of every image",
         True,
         _replaced,
         _always("unrelated_image"),
+    ),
+    Scenario(
+        "changed_light",
+        "as ind, with the lamp off, the sun in or a warm bulb",
+        True,
+        _replaced,
+        _varied("changed_light"),
+    ),
+    Scenario(
+        "moved_camera",
+        "as ind, with one camera knocked aside",
+        True,
+        _replaced,
+        _varied("moved_camera"),
+    ),
+    Scenario(
+        "blurred_camera",
+        "as ind, with one camera out of focus",
+        True,
+        _replaced,
+        _each_view("blurred_camera"),
+    ),
+    Scenario(
+        "dimmed_camera",
+        "as ind, with one camera underexposed",
+        True,
+        _replaced,
+        _each_view("dimmed_camera"),
+    ),
+    Scenario(
+        "frozen_camera",
+        "as ind, with one camera that repeats its first picture",
+        True,
+        _replaced,
+        _each_view("frozen_camera"),
+    ),
+    Scenario(
+        "swapped_views",
+        "as ind, with the cameras' pictures under each other's names",
+        True,
+        _replaced,
+        _always("swapped_views"),
+    ),
+    Scenario(
+        "wrong_start",
+        "as ind, with the arm 6 to 10 cm off home at the start",
+        True,
+        _replaced,
+        _always(None),
+        _off_home,
+    ),
+    Scenario(
+        "anywhere", "the cup anywhere in the demonstrated region", False, _anywhere, _always(None)
     ),
 )
 SCENARIOS: dict[str, Scenario] = {family.name: family for family in _FAMILIES}

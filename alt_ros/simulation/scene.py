@@ -31,6 +31,8 @@ DISTRACTORS = ("blue_box", "green_ball", "yellow_cylinder", "purple_box", "pink_
 
 SHOWN, HIDDEN, COLLISION = 1, 5, 4
 """Geometry groups: rendered, switched off, and never rendered."""
+LAMP = "lamp"
+"""Name of the light that gives the scene most of its light; the other one only fills shadows."""
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,8 @@ def scene_mjcf(image_size: tuple[int, int], antialiasing: bool = False) -> str:
     {"".join(_cup_assets(look) for look in LOOKS)}
   </asset>
   <worldbody>
-    <light pos="0.9 -0.9 1.6" dir="-0.35 0.55 -1" directional="true" castshadow="false"
-           diffuse="0.55 0.54 0.52" specular="0.3 0.3 0.3"/>
+    <light name="{LAMP}" pos="0.9 -0.9 1.6" dir="-0.35 0.55 -1" directional="true"
+           castshadow="false" diffuse="0.55 0.54 0.52" specular="0.3 0.3 0.3"/>
     <light pos="-0.5 1.0 1.6" dir="0.5 -0.6 -0.8" directional="true" castshadow="false"
            diffuse="0.18 0.19 0.22" specular="0 0 0"/>
     <geom class="visual" type="plane" size="4 4 0.1" pos="0.4 0 -0.72" material="floor"/>

@@ -23,6 +23,7 @@ def episode(trial: int, **changes) -> Episode:
         "commands": 380,
         "seconds": 3.8049,
         "path": np.zeros((4, 3)),
+        "cup": np.zeros((4, 7)),
         "reason": "running: following chunks",
     }
     return Episode(**values | changes)

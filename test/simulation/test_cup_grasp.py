@@ -58,7 +58,9 @@ def test_expert_lifts_the_cup_from_training_placements(
     assert 0.10 < simulation.cup_pose()[2] < 0.13
 
 
-@pytest.mark.parametrize("name", ["ind", "interpolate", "extrapolate_side", "extrapolate_back"])
+@pytest.mark.parametrize(
+    "name", ["ind", "interpolate", "extrapolate_side", "extrapolate_back", "anywhere"]
+)
 @pytest.mark.parametrize("index", [2, 11])
 def test_expert_lifts_the_cup_of_every_scenario(
     simulation: CupGraspSimulation, name: str, index: int
@@ -138,6 +140,55 @@ def test_reset_puts_arm_and_cup_where_they_belong(simulation: CupGraspSimulation
     np.testing.assert_allclose(
         simulation.cup_pose(), [0.5, -0.1, 0.0, 0.0, 0.0, np.sin(0.2), np.cos(0.2)]
     )
+
+
+def test_arm_that_starts_elsewhere_stands_there_at_rest(simulation: CupGraspSimulation) -> None:
+    start = moved(-0.06, 0.07, 0.0)
+    simulation.reset(TRAINING_PLACEMENTS[6], start=start)
+    np.testing.assert_allclose(simulation.pose(), start, atol=1e-4)
+    for _ in range(20):
+        simulation.step(start, MAX_OPENING)
+        np.testing.assert_allclose(simulation.pose(), start, atol=2e-4)
+    simulation.reset(TRAINING_PLACEMENTS[6])
+    np.testing.assert_allclose(simulation.pose(), HOME_POSE, atol=1e-4)
+
+
+def test_start_at_home_is_as_no_start(simulation: CupGraspSimulation) -> None:
+    simulation.reset(TRAINING_PLACEMENTS[6], start=None)
+    without = simulation.joints()
+    simulation.reset(TRAINING_PLACEMENTS[6], start=tuple(HOME_POSE))
+    np.testing.assert_allclose(simulation.joints(), without, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        (moved(1.0, 0.0, 0.0), ConfigurationError, "must be within the arm's reach"),
+        (np.zeros(7), DataError, "start pose: quaternion must have norm 1"),
+        (np.zeros(6), DataError, r"start pose must be \(7,\)"),
+    ],
+)
+def test_start_that_cannot_be_taken_is_refused_and_moves_nothing(
+    simulation: CupGraspSimulation, start: np.ndarray, error: type[Exception], message: str
+) -> None:
+    simulation.reset(TRAINING_PLACEMENTS[0])
+    before = simulation.time, simulation.pose()
+    with pytest.raises(error, match=message):
+        simulation.reset(TRAINING_PLACEMENTS[1], start=start)
+    assert simulation.time == before[0]
+    np.testing.assert_array_equal(simulation.pose(), before[1])
+
+
+@pytest.mark.parametrize("index", [0, 5, 13])
+def test_expert_lifts_the_cup_from_a_wrong_start(
+    simulation: CupGraspSimulation, index: int
+) -> None:
+    trial = scenario("wrong_start").trial(index, seed=5)
+    simulation.reset(trial.placement, start=trial.start)
+    expert = ScriptedExpert(trial.placement)
+    while not expert.done:
+        simulation.step(*expert.command(simulation.time, simulation.pose(), simulation.gripper()))
+    assert simulation.success()
 
 
 def test_cup_rests_on_the_table_until_it_is_touched(simulation: CupGraspSimulation) -> None:

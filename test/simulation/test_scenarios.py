@@ -3,17 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alt_ros.errors import ConfigurationError
-from alt_ros.simulation.disturbances import KINDS
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.geometry import pose_distance
+from alt_ros.safety import SafetyLimits
+from alt_ros.simulation.arm_kinematics import inverse_kinematics
+from alt_ros.simulation.disturbances import KINDS, LIGHTS
 from alt_ros.simulation.scenarios import (
     MAX_YAW,
     REGION,
     SCENARIOS,
     TRAINING_PLACEMENTS,
+    WRONG_START_DISTANCE,
+    Trial,
     nearest_training,
     scenario,
 )
-from alt_ros.simulation.scene import VIEWS, CupPlacement
+from alt_ros.simulation.scene import HOME_JOINTS, HOME_POSE, VIEWS, CupPlacement
 
 POSITIONS = np.array([(p.x, p.y) for p in TRAINING_PLACEMENTS])
 
@@ -91,14 +96,65 @@ def test_scenarios_named_after_a_disturbance_bring_it() -> None:
         assert disturbance.kind == kind
 
 
-def test_covered_camera_covers_every_view_in_turn() -> None:
-    trials = [scenario("covered_camera").trial(i).disturbance for i in range(2)]
-    assert {trial.view for trial in trials if trial} == set(VIEWS)
+@pytest.mark.parametrize("kind", [*KINDS, "wrong_start"])
+def test_disturbed_cup_stands_where_it_stands_in_distribution(kind: str) -> None:
+    for index in range(40):
+        disturbed, usual = (scenario(name).trial(index, 7) for name in (kind, "ind"))
+        assert (disturbed.placement, disturbed.nearest) == (usual.placement, usual.nearest)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("_camera")])
+def test_disturbance_of_one_camera_takes_every_view_in_turn(kind: str) -> None:
+    trials = [scenario(kind).trial(i).disturbance for i in range(4)]
+    assert [trial.view for trial in trials if trial] == [*VIEWS, *VIEWS]
+
+
+def test_every_light_comes_in_turn() -> None:
+    trials = [scenario("changed_light").trial(i).disturbance for i in range(len(LIGHTS))]
+    assert [trial.light for trial in trials if trial] == list(LIGHTS.values())
+
+
+def test_arm_starts_wrong_to_every_side_within_reach_and_workspace() -> None:
+    limits = SafetyLimits()
+    low, high = WRONG_START_DISTANCE
+    sides = set()
+    for index in range(60):
+        start = np.array(scenario("wrong_start").trial(index, 3).start)
+        distance, angle = pose_distance(start, HOME_POSE)
+        assert low <= distance <= high
+        assert angle == 0.0
+        assert (start[:3] > limits.workspace_low).all()
+        assert (start[:3] < limits.workspace_high).all()
+        assert inverse_kinematics(start, HOME_JOINTS) is not None
+        sides.add(tuple(np.sign(start[:2] - HOME_POSE[:2])))
+    assert len(sides) == 4
+
+
+def test_arm_starts_at_home_in_every_other_scenario() -> None:
+    starts = {name for name in SCENARIOS if scenario(name).trial(1).start is not None}
+    assert starts == {"wrong_start"}
+
+
+def test_start_that_is_no_pose_is_refused() -> None:
+    with pytest.raises(DataError, match="trial, start pose: a pose has 7 values"):
+        Trial(TRAINING_PLACEMENTS[0], None, 0, True, (0.5, 0.0, 0.26))
+
+
+def test_cup_that_stands_anywhere_fills_the_region_and_every_yaw() -> None:
+    placements = [scenario("anywhere").trial(i, 3).placement for i in range(300)]
+    values = np.array([(p.x, p.y, p.yaw) for p in placements])
+    bounds = np.array([*REGION, (-MAX_YAW, MAX_YAW)])
+    low, high = bounds.T
+    assert (values >= low).all()
+    assert (values <= high).all()
+    filled = np.sort((values - low) / (high - low), axis=0)  # uniform on 0 to 1
+    even = np.linspace(0.0, 1.0, len(filled))[:, None]
+    assert np.abs(filled - even).max() < 0.1
 
 
 def test_only_what_the_demonstrations_span_is_in_distribution() -> None:
     inside = {name for name in SCENARIOS if not scenario(name).trial(0).out_of_distribution}
-    assert inside == {"training", "ind", "interpolate"}
+    assert inside == {"training", "ind", "interpolate", "anywhere"}
 
 
 def test_nearest_training_of_a_training_placement_is_itself() -> None:
