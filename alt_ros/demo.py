@@ -20,6 +20,7 @@ from rich.console import Console
 
 from alt_ros.demonstrations.rosbag import open_bags
 from alt_ros.errors import AltError
+from alt_ros.messages import stamp_of
 from alt_ros.nodes import graph as ros_graph
 from alt_ros.progress import progress_bar
 from alt_ros.report import write_json
@@ -150,9 +151,9 @@ def record_demonstration(
             "the expert", lambda: operator.call("sim/demonstrate").success, timeout=30.0
         )
         operator.wait_for("the demonstration", lambda: operator.expert_done, timeout=60.0)
-        success = operator.success
+        success, end = operator.success, stamp_of(operator.commands[-1][1])
         operator.require("recorder/stop", episode_success=success, discard=not success)
-        if success and is_whole(bag):
+        if success and is_whole(bag, end):
             return
         shutil.rmtree(bag, ignore_errors=True)
     raise AltError(
@@ -161,11 +162,11 @@ def record_demonstration(
     )
 
 
-def is_whole(bag: Path) -> bool:
-    """Return whether no frame is missing between the first and the last of a bag."""
+def is_whole(bag: Path, end: int) -> bool:
+    """Return whether no frame of a bag is missing up to an instant, ns."""
     (demonstration,) = open_bags(bag)
-    steps = np.diff(demonstration.stamps)
-    return len(steps) > 0 and int(steps.max()) < 1.5 * int(np.median(steps))
+    steps = np.diff(demonstration.stamps, append=end)
+    return len(steps) > 1 and int(steps.max()) < 1.5 * int(np.median(steps))
 
 
 def start_recording(operator: Operator, name: str) -> bool:

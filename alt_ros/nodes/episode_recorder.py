@@ -76,12 +76,14 @@ class EpisodeRecorder(AltNode):
         self._trouble = ""
         self._types: dict[str, str] = {}
         self._subscribed_at: dict[str, float] = {}
+        self._recorded: dict[str, Any] = {}
         self.create_service(StartRecording, "recorder/start", self._on_start)
         self.create_service(StopRecording, "recorder/stop", self._on_stop)
         self.create_timer(0.5, self._subscribe)
 
     def deactivate(self) -> None:
         """Close a bag that is open."""
+        self._catch_up()
         if self._writer is not None:
             self._finish({"interrupted": "true"})
 
@@ -106,7 +108,20 @@ class EpisodeRecorder(AltNode):
             self._subscribed_at[topic] = time.monotonic()
             message_type = getattr(importlib.import_module(f"{package}.msg"), kind)
             callback = partial(self._on_message, topic)
-            self.create_subscription(message_type, topic, callback, profile, raw=True)
+            subscription = self.create_subscription(
+                message_type, topic, callback, profile, raw=True
+            )
+            self._recorded[topic] = subscription
+
+    def _catch_up(self) -> None:
+        """Take what has come but was not looked at yet: a busy recorder is behind."""
+        for topic, subscription in self._recorded.items():
+            while True:
+                with subscription.handle:
+                    taken = subscription.handle.take_message(subscription.msg_type, True)
+                if taken is None:
+                    break
+                self._on_message(topic, taken[0])
 
     def _on_message(self, topic: str, data: bytes) -> None:
         if self._writer is None:
@@ -130,6 +145,8 @@ class EpisodeRecorder(AltNode):
 
     def _on_start(self, request: Any, response: Any) -> Any:
         self._subscribe()
+        if self._writer is None:
+            self._catch_up()  # what came before does not belong to the episode
         settled = time.monotonic() - SETTLING_SECONDS
         fresh = [t for t, at in self._subscribed_at.items() if at > settled]
         missing = [t for t in self.parameters.required_topics if t not in self._types]
@@ -168,6 +185,7 @@ class EpisodeRecorder(AltNode):
         return f"episode_{number:04d}"
 
     def _on_stop(self, request: Any, response: Any) -> Any:
+        self._catch_up()
         if self._writer is None:
             response.success = False
             response.message = self._trouble or "not recording"
