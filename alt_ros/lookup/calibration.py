@@ -10,14 +10,18 @@ that of frames: ``Calibration`` states both.
 What a person at the robot minds are false alarms per episode, and those few held-out episodes
 cannot count. ``episode_bound`` therefore predicts the least similarity of the next episode from
 those of the episodes at hand: ln(1 - similarity) taken as normal, the one-sided prediction bound
-for one further value (Hahn and Meeker 1991, "Statistical Intervals", section 4.8).
+for one further value (Hahn and Meeker 1991, "Statistical Intervals", section 4.8). The least one
+is that of the frames in a row that raise the flag: a single bad frame does not.
+
+The whole embedding and every view have a threshold of their own, each at an equal share of the
+rate, so that together they keep it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from alt_ros.errors import BundleError, ConfigurationError, DataError
+from alt_ros.lookup.monitor import MonitorConfig
+from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.lookup.table import Table
+
+NEIGHBOURS, RAISE_AFTER = RetrievalConfig.neighbours, MonitorConfig.raise_after
 
 HELD_OUT = "held_out"
 LEAVE_ONE_OUT = "leave_one_demonstration_out"
@@ -40,13 +48,15 @@ class Calibration:
 
     Attributes:
         threshold: Gamma, cosine similarity.
-        false_alarm_rate: Share of ordinary frames that it flags at most; NaN where it was given.
+        false_alarm_rate: Share of ordinary frames of which a similarity may fall below its
+            threshold; NaN where gamma was given, or for episodes alone.
         frames: Similarities that it was computed from.
         demonstrations: Demonstrations that those frames came from.
         how: "held_out", "leave_one_demonstration_out" or "given".
-        episode_rate: Share of ordinary episodes of which a frame may fall below the threshold; NaN
-            where the threshold is the frames' quantile alone.
-        view_thresholds: The same quantile of each view's own similarity; may be empty.
+        episode_rate: Share of ordinary episodes that may be flagged; NaN where the thresholds are
+            the frames' quantiles alone.
+        view_thresholds: The same for each view's own similarity; empty: the views are not looked
+            at.
     """
 
     threshold: float
@@ -166,34 +176,68 @@ def calibrate_held_out(
     episode_ends: NDArray[np.int64],
     false_alarm_rate: float | None = None,
     episode_rate: float | None = None,
+    *,
+    neighbours: int = NEIGHBOURS,
+    raise_after: int = RAISE_AFTER,
 ) -> Calibration:
-    """Return gamma from demonstrations that neither the table nor the encoder has seen.
+    """Return the thresholds from demonstrations that neither the table nor the encoder has seen.
 
     Args:
         table: The table.
         embeddings: (n, D) float32 of the held-out frames.
         view_embeddings: (n, V, F) float32 of the same frames.
         episode_ends: (E,) the row after each held-out demonstration's last.
-        false_alarm_rate: Share of ordinary frames that may be flagged; None takes the lowest
-            that so many frames can vouch for, 1 / (n + 1), which is their least similarity.
-        episode_rate: Lower gamma to the bound of this share of ordinary episodes, if that is
-            lower; None does not.
+        false_alarm_rate: Share of ordinary frames that may be strange; None takes the lowest that
+            so many frames can vouch for, or none at all with an ``episode_rate``.
+        episode_rate: Share of ordinary episodes that may be flagged; None asks for none.
+        neighbours: See ``RetrievalConfig``.
+        raise_after: See ``MonitorConfig``.
 
     Raises:
         ConfigurationError: A rate is too low for so few frames or episodes.
         DataError: The embeddings are not of the table's dimension.
     """
-    similarities, views = nearest_similarities(table, embeddings, view_embeddings)
-    calibration = _calibration(similarities, views, len(episode_ends), false_alarm_rate, HELD_OUT)
+    values = nearest_similarities(table, embeddings, view_embeddings, neighbours=neighbours)
     if episode_rate is None:
-        return calibration
-    lowest = np.array([part.min() for part in np.split(similarities, episode_ends[:-1])])
-    threshold = min(calibration.threshold, episode_bound(lowest, episode_rate))
-    return replace(calibration, threshold=threshold, episode_rate=episode_rate)
+        return _calibration(values, len(episode_ends), false_alarm_rate, HELD_OUT)
+    parts = np.split(values, episode_ends[:-1])
+    lowest = np.array([lowest_in_a_row(part, raise_after) for part in parts])  # (E, 1 + V)
+    share = episode_rate / values.shape[1]
+    bounds = [episode_bound(column, share) for column in lowest.T]
+    if false_alarm_rate is not None:
+        by_frame = _calibration(values, len(episode_ends), false_alarm_rate, HELD_OUT)
+        others = (by_frame.threshold, *by_frame.view_thresholds)
+        bounds = [min(bound, other) for bound, other in zip(bounds, others, strict=True)]
+    return Calibration(
+        threshold=bounds[0],
+        false_alarm_rate=float("nan") if false_alarm_rate is None else false_alarm_rate,
+        frames=len(values),
+        demonstrations=len(episode_ends),
+        how=HELD_OUT,
+        episode_rate=episode_rate,
+        view_thresholds=tuple(bounds[1:]),
+    )
 
 
-def calibrate_leave_one_out(table: Table, false_alarm_rate: float | None) -> Calibration:
-    """Return gamma from each demonstration's nearest frames in all the others.
+def lowest_in_a_row(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return the lowest level that ``count`` values in a row stayed at or below.
+
+    Args:
+        values: (n, S) similarities of an episode.
+        count: Frames in a row; an episode of fewer gives its highest value.
+
+    Returns:
+        (S,) the least of the running maxima.
+    """
+    count = min(count, len(values))
+    windows = np.lib.stride_tricks.sliding_window_view(values, count, axis=0)  # (m, S, count)
+    return windows.max(axis=2).min(axis=0)
+
+
+def calibrate_leave_one_out(
+    table: Table, false_alarm_rate: float | None, *, neighbours: int = NEIGHBOURS
+) -> Calibration:
+    """Return the thresholds from each demonstration's nearest frames in all the others.
 
     For a table without further recordings. Where the demonstrations are far from each other this
     is pessimistic about what is familiar: gamma comes out low and strange scenes may pass.
@@ -201,6 +245,7 @@ def calibrate_leave_one_out(table: Table, false_alarm_rate: float | None) -> Cal
     Args:
         table: The table.
         false_alarm_rate: As for ``calibrate_held_out``.
+        neighbours: See ``RetrievalConfig``.
 
     Raises:
         ConfigurationError: There is one demonstration only, or the rate is too low.
@@ -215,12 +260,15 @@ def calibrate_leave_one_out(table: Table, false_alarm_rate: float | None) -> Cal
         rows = table.rows(demonstration)
         parts.append(
             nearest_similarities(
-                table, table.embeddings[rows], table.view_embeddings[rows], without=demonstration
+                table,
+                table.embeddings[rows],
+                table.view_embeddings[rows],
+                without=demonstration,
+                neighbours=neighbours,
             )
         )
-    similarities = np.concatenate([similarity for similarity, _ in parts])
-    views = np.concatenate([view for _, view in parts])
-    return _calibration(similarities, views, table.demonstrations, false_alarm_rate, LEAVE_ONE_OUT)
+    values = np.concatenate(parts)
+    return _calibration(values, table.demonstrations, false_alarm_rate, LEAVE_ONE_OUT)
 
 
 def nearest_similarities(
@@ -228,17 +276,19 @@ def nearest_similarities(
     embeddings: NDArray[np.float32],
     view_embeddings: NDArray[np.float32],
     without: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each frame's similarity to its nearest table frame, over all and view by view.
+    neighbours: int = NEIGHBOURS,
+) -> NDArray[np.float64]:
+    """Return how similar each frame is to the table, over all and view by view.
 
     Args:
         table: The table.
         embeddings: (n, D) float32.
         view_embeddings: (n, V, F) float32.
         without: A demonstration to leave out of the table.
+        neighbours: Among how many nearest rows each view's most similar one is looked for.
 
     Returns:
-        (n,) similarities and (n, V) similarities of the views to those of the same table frame.
+        (n, 1 + V) similarity to the nearest row, then each view's.
 
     Raises:
         DataError: The embeddings are not of the table's dimension.
@@ -248,30 +298,33 @@ def nearest_similarities(
             f"calibration: embeddings must have {table.embedding_size} values as in the table, "
             f"got shape {embeddings.shape}"
         )
-    all_similarities = (embeddings @ table.embeddings.T).astype(np.float64)  # (n, T)
+    similarities = (embeddings @ table.embeddings.T).astype(np.float64)  # (n, T)
     if without is not None:
-        all_similarities[:, table.rows(without)] = -np.inf
-    nearest = all_similarities.argmax(axis=1)
-    views = (view_embeddings * table.view_embeddings[nearest]).sum(axis=2)
-    return all_similarities[np.arange(len(nearest)), nearest], views.astype(np.float64)
+        similarities[:, table.rows(without)] = -np.inf
+        neighbours = min(neighbours, int(np.isfinite(similarities[0]).sum()))
+    neighbours = min(neighbours, len(table))
+    nearest = np.argpartition(similarities, -neighbours, axis=1)[:, -neighbours:]  # (n, k)
+    views = np.einsum("nvf,nkvf->nkv", view_embeddings, table.view_embeddings[nearest])
+    return np.column_stack([similarities.max(axis=1), views.max(axis=1).astype(np.float64)])
 
 
 def _calibration(
-    similarities: NDArray[np.float64],
-    views: NDArray[np.float64],
-    demonstrations: int,
-    false_alarm_rate: float | None,
-    how: str,
+    values: NDArray[np.float64], demonstrations: int, false_alarm_rate: float | None, how: str
 ) -> Calibration:
-    if false_alarm_rate is None:
-        false_alarm_rate = 1.0 / (len(similarities) + 1)
-    per_view: Sequence[float] = [
-        conformal_threshold(views[:, view], false_alarm_rate) for view in range(views.shape[1])
-    ]
+    count, columns = values.shape
+    rate = columns / (count + 1) if false_alarm_rate is None else false_alarm_rate
+    share = rate / columns
+    if 0.0 < rate < 1.0 and share * (count + 1) < 1.0 - 1e-9:
+        raise ConfigurationError(
+            f"calibration: a false-alarm rate of {rate:g}, shared by the whole and "
+            f"{columns - 1} views, needs at least {int(np.ceil(columns / rate - 1e-9)) - 1} "
+            f"held-out frames, got {count}: record more, or allow a higher rate"
+        )
+    threshold, *per_view = [conformal_threshold(column, share) for column in values.T]
     return Calibration(
-        threshold=conformal_threshold(similarities, false_alarm_rate),
-        false_alarm_rate=false_alarm_rate,
-        frames=len(similarities),
+        threshold=threshold,
+        false_alarm_rate=rate,
+        frames=count,
         demonstrations=demonstrations,
         how=how,
         view_thresholds=tuple(per_view),

@@ -67,10 +67,9 @@ class Lookup:
             strange_below=self.monitor.config.threshold,
             standing=self.monitor.flag,
         )
-        nearest, chosen = recall.nearest, recall.chosen
-        row = self.table.rows(nearest.demonstration).start + nearest.frame
-        held = self.table.view_embeddings[row]
-        decision = self.monitor.decide(nearest, query.view_embeddings, held)
+        chosen = recall.chosen
+        held = self.table.view_embeddings[recall.rows]
+        decision = self.monitor.decide(recall.nearest, query.view_embeddings, held)
         chunk = self.table.chunk(
             chosen.demonstration, chosen.frame, self.horizon, query.stamp, chosen.similarity
         )

@@ -1,4 +1,4 @@
-"""Whether the scene is strange: the nearest frame's similarity against gamma, with hysteresis."""
+"""Whether the scene is strange: similarities against their thresholds, with hysteresis."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class MonitorConfig:
             The paper's best row has 0.75; calibrate it for one's own encoder.
         raise_after: Strange observations in a row that put the flag up.
         clear_after: Familiar observations in a row that take it down.
-        view_thresholds: Per view, the similarity below which it is unusual by itself, used to say
-            which view is strange; empty compares the views' bare similarities.
+        view_thresholds: Per view, the similarity to the most similar of the recalled frames' views
+            below which it is strange by itself; empty looks at the whole embedding alone.
     """
 
     threshold: float = 0.75
@@ -97,7 +97,7 @@ class OodMonitor:
         self,
         nearest: Neighbour,
         view_values: NDArray[np.float32],
-        nearest_view_values: NDArray[np.float32],
+        recalled_view_values: NDArray[np.float32],
     ) -> OodDecision:
         """Return the decision for one observation.
 
@@ -105,26 +105,30 @@ class OodMonitor:
             nearest: The most similar demonstration frame; a similarity that is not a number counts
                 as strange.
             view_values: (V, F) view embeddings of the observation.
-            nearest_view_values: (V, F) view embeddings of that frame.
+            recalled_view_values: (k, V, F) view embeddings of the nearest frames.
 
         Raises:
             DataError: The view embeddings are not one per view.
         """
-        shapes = view_values.shape, nearest_view_values.shape
+        shapes = view_values.shape, recalled_view_values.shape[1:]
         if shapes[0] != shapes[1] or len(view_values) not in (0, len(self.views)):
             raise DataError(
                 f"monitor: view embeddings must be ({len(self.views)}, F) as in the table, "
                 f"got {shapes[0]}, the table's are {shapes[1]}"
             )
-        familiar = nearest.similarity >= self.config.threshold  # False for NaN
+        similarities = np.zeros(0)
+        if len(view_values):
+            similarities = (recalled_view_values * view_values).sum(axis=2).max(axis=0)
+        below = similarities - np.asarray(self.config.view_thresholds or 0.0)
+        familiar = nearest.similarity >= self.config.threshold  # False for NaN, as the next
+        if self.config.view_thresholds and len(similarities):
+            familiar &= bool((below >= 0.0).all())
         self._against = self._against + 1 if familiar == self._flag else 0
         if self._against >= (self.config.clear_after if self._flag else self.config.raise_after):
             self._flag = not self._flag
             self._against = 0
         view = ""
-        if self._flag and len(view_values):
-            similarities = (view_values * nearest_view_values).sum(axis=1)
-            below = similarities - np.asarray(self.config.view_thresholds or 0.0)
+        if self._flag and len(similarities):
             view = self.views[int(np.nanargmin(np.nan_to_num(below, nan=-np.inf)))]
         return OodDecision(
             flag=self._flag,

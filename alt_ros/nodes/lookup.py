@@ -26,7 +26,8 @@ class LookupParameters:
     bundle: str = parameter("", "Folder of the bundle; required")
     threshold: float = parameter(
         -2.0,
-        "Gamma: a cosine similarity below it is strange; -2 takes the bundle's",
+        "Gamma: a cosine similarity below it is strange, whatever the views by themselves say; "
+        "-2 takes the bundle's thresholds",
         low=-2.0,
         high=1.0,
     )
@@ -47,7 +48,7 @@ class Lookup(AltNode):
         self._encoder_id = bundle.encoder_id
         monitor = bundle.monitor
         if p.threshold >= -1.0:
-            monitor = replace(monitor, threshold=p.threshold)
+            monitor = replace(monitor, threshold=p.threshold, view_thresholds=())
         self._lookup = bundle.lookup(monitor=monitor)
         self._names = bundle.table.names
         self._trouble = ""

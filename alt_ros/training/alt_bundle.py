@@ -142,9 +142,12 @@ def build_bundle(
             calibration_store.episode_ends,
             false_alarm_rate,
             episode_rate,
+            neighbours=(retrieval or RetrievalConfig()).neighbours,
+            raise_after=(monitor or MonitorConfig()).raise_after,
         )
     elif calibration is None:
-        calibration = calibrate_leave_one_out(table, false_alarm_rate)
+        neighbours = (retrieval or RetrievalConfig()).neighbours
+        calibration = calibrate_leave_one_out(table, false_alarm_rate, neighbours=neighbours)
     write_bundle(
         output,
         spec=spec,

@@ -11,6 +11,8 @@ from alt_ros.lookup.calibration import (
     calibrate_leave_one_out,
     conformal_threshold,
     episode_bound,
+    lowest_in_a_row,
+    nearest_similarities,
 )
 
 
@@ -48,7 +50,7 @@ def test_a_similarity_that_is_no_number_is_refused():
 def test_held_out_frames_are_measured_by_their_nearest_table_frame():
     held = table()
     calibration = calibrate_held_out(
-        held, held.embeddings, held.view_embeddings, np.array([7, 15]), false_alarm_rate=0.1
+        held, held.embeddings, held.view_embeddings, np.array([7, 15]), false_alarm_rate=0.3
     )
     assert calibration.threshold == pytest.approx(1.0, abs=1e-6)
     assert calibration.view_thresholds == pytest.approx((1.0, 1.0), abs=1e-6)
@@ -62,7 +64,7 @@ def test_without_a_rate_gamma_is_the_least_similarity_and_the_rate_is_stated():
     seen = unit(held.embeddings + 0.2 * rng.normal(size=held.embeddings.shape))
     calibration = calibrate_held_out(held, seen, held.view_embeddings, np.array([5, 15]))
     assert calibration.threshold == pytest.approx((seen @ held.embeddings.T).max(axis=1).min())
-    assert calibration.false_alarm_rate == 1 / 16
+    assert calibration.false_alarm_rate == 3 / 16  # the whole and two views
 
 
 def test_the_episode_bound_holds_as_often_as_stated():
@@ -79,17 +81,42 @@ def test_fewer_episodes_give_a_more_cautious_bound():
     assert episode_bound(lowest, 0.05) < episode_bound(np.tile(lowest, 4), 0.05) < 0.96
 
 
-def test_gamma_is_lowered_to_the_bound_of_the_episodes():
+def test_thresholds_are_the_bounds_of_the_episodes_at_a_share_of_the_rate_each():
     held = table()
     rng = np.random.default_rng(5)
     seen = unit(held.embeddings + 0.2 * rng.normal(size=held.embeddings.shape))
     ends = np.array([5, 10, 15])
-    frames = calibrate_held_out(held, seen, held.view_embeddings, ends)
-    episodes = calibrate_held_out(held, seen, held.view_embeddings, ends, episode_rate=0.05)
-    lowest = (seen @ held.embeddings.T).max(axis=1).reshape(3, 5).min(axis=1)
-    assert episodes.threshold == pytest.approx(episode_bound(lowest, 0.05))
+    views = unit(held.view_embeddings + 0.2 * rng.normal(size=held.view_embeddings.shape))
+    frames = calibrate_held_out(held, seen, views, ends)
+    episodes = calibrate_held_out(held, seen, views, ends, episode_rate=0.06, raise_after=2)
+    values = nearest_similarities(held, seen, views)
+    lowest = np.array([lowest_in_a_row(values[k : k + 5], 2) for k in (0, 5, 10)])
+    assert lowest.shape == (3, 3)
+    bounds = [episode_bound(column, 0.02) for column in lowest.T]
+    assert (episodes.threshold, *episodes.view_thresholds) == pytest.approx(bounds)
     assert episodes.threshold < frames.threshold
-    assert episodes.episode_rate == 0.05
+    assert episodes.episode_rate == 0.06
+    assert math.isnan(episodes.false_alarm_rate)
+    both = calibrate_held_out(held, seen, views, ends, 0.5, 0.99, raise_after=1)
+    strict = calibrate_held_out(held, seen, views, ends, None, 0.99, raise_after=1)
+    by_frame = calibrate_held_out(held, seen, views, ends, 0.5)
+    assert both.threshold == min(strict.threshold, by_frame.threshold)
+
+
+def test_a_single_bad_frame_does_not_lower_what_lasts():
+    values = np.array([[0.9], [0.2], [0.8], [0.3], [0.4], [0.9]])
+    assert lowest_in_a_row(values, 1).tolist() == [0.2]
+    assert lowest_in_a_row(values, 2).tolist() == [0.4]
+    assert lowest_in_a_row(values, 3).tolist() == [0.8]
+    assert lowest_in_a_row(values, 9).tolist() == [0.9]
+
+
+def test_a_view_is_compared_with_the_neighbours_views():
+    held = table((20,))
+    values = nearest_similarities(held, held.embeddings[:1], held.view_embeddings[3:4])
+    few = nearest_similarities(held, held.embeddings[:1], held.view_embeddings[3:4], neighbours=1)
+    assert values[0, 1:] == pytest.approx((1.0, 1.0), abs=1e-6)
+    assert few[0, 1:] == pytest.approx((held.view_embeddings[0] * held.view_embeddings[3]).sum(1))
 
 
 @pytest.mark.parametrize(("count", "rate"), [(2, 0.05), (5, 0.0), (5, 1.0)])
@@ -101,7 +128,7 @@ def test_too_few_episodes_or_a_rate_out_of_bounds_are_refused(count, rate):
 def test_leaving_one_out_never_compares_a_demonstration_with_itself():
     circle = unit(np.array([[1, 0], [1, 0.01], [0, 1], [0.01, 1.0]]))
     held = table((2, 2), embeddings=circle)
-    calibration = calibrate_leave_one_out(held, 0.2)
+    calibration = calibrate_leave_one_out(held, 0.6)
     assert calibration.threshold < 0.1
     assert calibration.how == "leave_one_demonstration_out"
 

@@ -83,6 +83,8 @@ def test_without_one_the_threshold_comes_from_leaving_one_out(store, spec, encod
 
 
 def test_too_low_a_rate_writes_nothing(store, spec, encoder, tmp_path):
-    with pytest.raises(ConfigurationError, match="needs at least 999 held-out frames, got 32"):
+    with pytest.raises(
+        ConfigurationError, match="2 views, needs at least 2999 held-out frames, got 32"
+    ):
         build_bundle(store, encoder, spec, tmp_path / "cup", false_alarm_rate=0.001, device="cpu")
     assert list(tmp_path.iterdir()) == []
