@@ -100,6 +100,53 @@ def bench_pipeline(
     write(json, values)
 
 
+@bench.command(name="ood")
+def bench_ood(
+    bundle: Path = DEMO_BUNDLE,
+    scenarios: tuple[str, ...] = (),
+    trials: int = 24,
+    ordinary_trials: int = 100,
+    calibration_trials: int = 40,
+    seed: int = 3000,
+    json: Path | None = None,
+) -> None:
+    """Roll out strange and ordinary episodes without the monitor, and judge every score by them.
+
+    Args:
+        bundle: Folder of the bundle.
+        scenarios: Which; none takes all.
+        trials: Episodes of each scenario.
+        ordinary_trials: Ordinary episodes on which false alarms are counted.
+        calibration_trials: Ordinary episodes from which the scores' thresholds come, 19 or more.
+        seed: Of the placements.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.ood import bench_ood as run
+
+    with progress_bar(console, "episodes without the monitor") as progress:
+        values = run(
+            bundle,
+            Path("build/ood"),
+            scenarios=scenarios,
+            trials=trials,
+            ordinary_trials=ordinary_trials,
+            calibration_trials=calibration_trials,
+            seed=seed,
+            progress=progress,
+        )
+    auroc, flagged = Table("AUROC", *values["scores"]), Table("flagged", *values["scores"])
+    for name, figures in values["scenarios"].items():
+        scores = figures["scores"].values()
+        auroc.add_row(name, *("" if s["auroc"] is None else f"{s['auroc']:.3f}" for s in scores))
+        share = [f"{s['flagged']}/{figures['episodes']}" for s in scores]
+        flagged.add_row(f"{name} ({figures['successes']} succeed)", *share)
+    alarms = [f"{s['false_alarms']}/{s['ordinary_episodes']}" for s in values["scores"].values()]
+    flagged.add_row("ind: false alarms", *alarms)
+    Console().print(auroc)
+    Console().print(flagged)
+    write(json, values)
+
+
 @bench.command(name="recall")
 def bench_recall(
     bundle: Positional[Path], horizon: int = 16, stride: int = 1, json: Path | None = None

@@ -22,7 +22,7 @@ from alt_ros.types import Observation
 sys.path.insert(0, str(Path(__file__).parent / "lookup"))
 from tables import table
 
-SPEC = EncoderSpec(("wrist", "front"), 32, 32, embedding_size=16, view_size=8)
+SPEC = EncoderSpec(("wrist", "third_person"), 32, 32, embedding_size=16, view_size=8)
 LENGTHS = (6, 4, 5)
 
 
