@@ -26,8 +26,8 @@ from alt_ros.types import NANOSECONDS
 # Linux: what has been touched stays in memory; without ONFAULT every thread's stack is filled.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 # The loop wakes this much early, for the time that other threads may keep the interpreter's lock,
-# and waits for the deadline with the lock in hand, ns.
-_EARLY = 200_000
+# and waits for the deadline with the lock in hand, ns; never more than a tenth of the period.
+_EARLY = 400_000
 # A thread that is asked for the lock gives it up after this time, seconds.
 _SWITCH_INTERVAL = 0.00001
 
@@ -86,8 +86,8 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _sleep_until(deadline: int) -> None:
-    wait = deadline - _EARLY - time.monotonic_ns()
+def _sleep_until(deadline: int, early: int) -> None:
+    wait = deadline - early - time.monotonic_ns()
     if wait > 0:
         time.sleep(wait / NANOSECONDS)
     while time.monotonic_ns() < deadline:
@@ -164,9 +164,10 @@ class ControlLoop:
             self._failed(error)
 
     def _loop(self) -> None:
+        early = min(_EARLY, self._period // 10)
         deadline = time.monotonic_ns() + self._period
         while not self._stopping.is_set():
-            _sleep_until(deadline)
+            _sleep_until(deadline, early)
             late = time.monotonic_ns() - deadline
             if late >= self._period:
                 skipped = late // self._period
