@@ -331,7 +331,7 @@ def index(
             calibrated by leaving one demonstration out.
         false_alarm_rate: Share of ordinary frames that may fall below the threshold; by default
             the lowest that the calibration frames can vouch for.
-        episode_rate: Lower the threshold to what this share of ordinary episodes would touch.
+        episode_rate: Share of ordinary episodes that may be flagged; in place of a rate of frames.
         threshold: Gamma, given instead of calibrated.
         device: auto, cpu or cuda.
     """
