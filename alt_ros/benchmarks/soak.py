@@ -63,7 +63,7 @@ def run_soak(
                 parameters = {"folder": log_folder.resolve() / "bags"}
             graph.start(node, parameters)
         with DrillConsole(graph.check) as console:
-            console.wait_for("the first decision", lambda: console.flags, START_SECONDS)
+            console.wait_for("the first decision", lambda: bool(console.flags), START_SECONDS)
             return _soak(graph, console, 60.0 * minutes, progress)
 
 
