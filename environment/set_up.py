@@ -160,6 +160,11 @@ def package_digest():
     return digest(str(ROOT), "\n".join(names), *sorted(built))
 
 
+def build_folder(venv):
+    """Return where colcon builds for an environment; what is generated there is linked to."""
+    return ROOT / "build" / ("colcon" if venv.name == ".venv" else f"colcon{venv.name}")
+
+
 def build_package(venv, log):
     """Build messages and package with colcon, into the environment, Python files as links."""
     python = venv / "bin" / "python"
@@ -171,7 +176,7 @@ def build_package(venv, log):
         "VIRTUAL_ENV": str(venv),
     }
     environment.pop("PYTHONPATH", None)
-    work = ROOT / "build" / ("colcon" if venv.name == ".venv" else f"colcon{venv.name}")
+    work = build_folder(venv)
     command = [
         *(str(venv / "bin" / "colcon"), "--log-base", str(work / "log"), "build"),
         *("--base-paths", str(ROOT), "--build-base", str(work / "build")),
@@ -216,7 +221,7 @@ def main():
         run("      mending the ROS wheels", mend, logs / "mend.log")
         stamps = {"wheels": wheels}
         stamp.write_text(json.dumps(stamps))
-    if stamps.get("package") != package_digest():
+    if stamps.get("package") != package_digest() or not build_folder(venv).is_dir():
         build_package(venv, logs / "colcon.log")
         stamps["package"] = package_digest()
         stamp.write_text(json.dumps(stamps))
