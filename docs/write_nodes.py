@@ -60,6 +60,7 @@ TRAJECTORY = (
 JOINTS = ("joint_states", "sensor_msgs/JointState", "sensor", "measured joints, rad")
 TARGET = ("target_pose", "geometry_msgs/PoseStamped", "command", "commanded end effector")
 OPENING = ("target_gripper", "std_msgs/Float64", "command", "commanded opening, m")
+EXPERT_DONE = ("sim/expert_done", "std_msgs/Bool", "latched", "whether the expert has finished")
 CUP = ("sim/cup_pose", "geometry_msgs/PoseStamped", "reliable", "where the cup is")
 
 # node module, class, and what it connects to
@@ -121,7 +122,7 @@ NODES = (
         "sim_bridge",
         "SimBridge",
         {
-            SUBSCRIBES: [TARGET, TWIST, TRAJECTORY, OPENING],
+            SUBSCRIBES: [TARGET, TWIST, TRAJECTORY, OPENING, EXPERT_DONE],
             PUBLISHES: [
                 ("<view>/image_raw", "sensor_msgs/Image", "sensor", "wrist and third_person"),
                 POSE,
@@ -144,11 +145,7 @@ NODES = (
         "ScriptedExpertNode",
         {
             SUBSCRIBES: [CUP, POSE, GRIPPER],
-            PUBLISHES: [
-                TARGET,
-                OPENING,
-                ("sim/expert_done", "std_msgs/Bool", "latched", "whether it has finished"),
-            ],
+            PUBLISHES: [TARGET, OPENING, EXPERT_DONE],
             SERVES: [("sim/demonstrate", "std_srvs/Trigger", "grasp the cup once")],
         },
     ),

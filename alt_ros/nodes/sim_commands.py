@@ -38,15 +38,16 @@ class SimCommands:
         self._simulation = simulation
         self._awaits_expert, self._patience = False, 0.0
         self.rest()
-        subscribe = node.create_subscription
         if kind == "pose":
-            subscribe(PoseStamped, "target_pose", self._on_target_pose, COMMAND)
+            node.create_subscription(PoseStamped, "target_pose", self._on_target_pose, COMMAND)
         elif kind == "twist":
-            subscribe(TwistStamped, "target_twist", self._on_twist, COMMAND)
+            node.create_subscription(TwistStamped, "target_twist", self._on_twist, COMMAND)
         else:
-            subscribe(JointTrajectory, "joint_trajectory", self._on_joint_trajectory, COMMAND)
-        subscribe(Float64, "target_gripper", self._on_target_gripper, COMMAND)
-        subscribe(Bool, "sim/expert_done", self._on_expert_done, LATCHED)
+            node.create_subscription(
+                JointTrajectory, "joint_trajectory", self._on_joint_trajectory, COMMAND
+            )
+        node.create_subscription(Float64, "target_gripper", self._on_target_gripper, COMMAND)
+        node.create_subscription(Bool, "sim/expert_done", self._on_expert_done, LATCHED)
 
     def rest(self) -> None:
         """Stay where the arm stands, the gripper open."""

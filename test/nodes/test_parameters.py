@@ -26,7 +26,10 @@ CREATED = re.compile(
 )
 
 # Further files that make a node's topics.
-PARTS = {"executor": ("arm_output.py", "executor_status.py")}
+PARTS = {
+    "executor": ("arm_output.py", "executor_status.py"),
+    "sim_bridge": ("sim_commands.py",),
+}
 
 
 @pytest.fixture(scope="module")
