@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from alt_ros.errors import DataError
 from alt_ros.receding_horizon import HorizonConfig, RecedingHorizon, Target
-from alt_ros.safety import Command, Inputs, SafetyLimits, SafetyMachine, SetPoint, State
+from alt_ros.safety import (
+    FOLLOWING,
+    SENDING,
+    AfterOod,
+    Command,
+    Inputs,
+    Role,
+    SafetyLimits,
+    SafetyMachine,
+    SetPoint,
+    State,
+)
 from alt_ros.tracking import Tracking
 from alt_ros.types import NANOSECONDS, ActionChunk, OodDecision, check_poses
 
@@ -64,13 +75,15 @@ class SentCommand:
 class Executor:
     """One arm under receding-horizon control.
 
+    The chunks of one role at a time are followed, those of the others refused.
+
     ``refused`` counts the chunks and poses that were not used, by reason.
 
     Args:
         limits: What may be sent.
         horizon: How chunks are executed.
         control_period: Time from one command to the next, ns.
-        resume_after_ood: Whether a hold for a strange scene ends when it is familiar again.
+        after_ood: What follows the out-of-distribution flag.
         require_monitor: Whether nothing is sent without the monitor's decisions.
     """
 
@@ -80,13 +93,14 @@ class Executor:
         horizon: HorizonConfig,
         *,
         control_period: int = NANOSECONDS // 100,
-        resume_after_ood: bool = False,
+        after_ood: AfterOod = AfterOod.STOP,
         require_monitor: bool = False,
     ) -> None:
         self.limits = limits
-        self.machine = SafetyMachine(limits, resume_after_ood=resume_after_ood)
+        self.machine = SafetyMachine(limits, after_ood=after_ood)
         self.refused: Counter[str] = Counter()
         self._horizon = RecedingHorizon(horizon)
+        self._role = Role.POLICY  # what the horizon's chunks are for
         self._control_period = control_period
         self._require_monitor = require_monitor
         self._set_point: SetPoint | None = None
@@ -165,17 +179,27 @@ class Executor:
         """Take note whether anybody follows the commands."""
         self._listening = listening
 
-    def offer_chunk(self, chunk: ActionChunk, at: Moment) -> str:
-        """Take a chunk; return why it is refused, or an empty string."""
-        if self._clock and chunk.stamp < self._not_before:
-            reason = "chunk is from before the clock jumped"
-        else:
-            reason = self._horizon.offer(chunk, at.now)
+    def offer_chunk(self, chunk: ActionChunk, at: Moment, role: Role = Role.POLICY) -> str:
+        """Take a chunk for a role; return why it is refused, or an empty string."""
+        reason = self._offer(chunk, at, role)
         if reason:
             self.refused[reason.split(":")[0]] += 1
         else:
             self._came["chunk"] = at.steady
             self._clock = ""
+        return reason
+
+    def _offer(self, chunk: ActionChunk, at: Moment, role: Role) -> str:
+        if not self.machine.takes(role, self._ood):
+            return f"chunk of role {role.value} is not followed now"
+        if self._clock and chunk.stamp < self._not_before:
+            return "chunk is from before the clock jumped"
+        takes_over = role is not self._role
+        horizon = self._horizon.successor() if takes_over else self._horizon
+        reason = horizon.offer(chunk, at.now)
+        if takes_over and not reason:
+            self.machine.role = self._role = role
+            self._horizon = horizon
         return reason
 
     def arm(self, at: Moment) -> list[str]:
@@ -218,10 +242,10 @@ class Executor:
         periods = self._periods(at, last)
         if periods == 0:
             return None
-        following = self.state in (State.ARMED, State.RUNNING, State.HOLDING)
+        ready = self.state in SENDING
         instant = at.now - (at.steady - self._grid)
         target = None
-        if following and (reference := self._reference()) is not None:
+        if ready and (reference := self._reference()) is not None:
             twist = np.zeros(6) if self._set_point is None else self._set_point.twist
             first = instant - (periods - 1) * self._control_period
             target = self._horizon.target(first, reference, twist)
@@ -231,19 +255,28 @@ class Executor:
             self._tracking.measure(self._pose, periods)
         inputs = self._inputs(at, pose, gripper, periods * self._control_period)
         state = self.machine.update(inputs)
-        if state not in (State.ARMED, State.RUNNING, State.HOLDING):
+        self._change_role()
+        if state not in SENDING:
             self._release()
             return None
-        if state is State.RUNNING and self._set_point is None:
+        if state in FOLLOWING and self._set_point is None:
             assert self._pose is not None
             assert self._gripper is not None
             self._set_point = SetPoint(self.limits, self._pose, self._gripper)
             self._tracking = Tracking(self.limits, self._control_period, self._pose)
             periods = 1  # it starts from rest now, whenever the last step was
-        return self._advance(instant, periods, target if state is State.RUNNING else None)
+        return self._advance(instant, periods, target if state in FOLLOWING else None)
 
     def _release(self) -> None:
         self._set_point = self._tracking = None
+        self._change_role()
+
+    def _change_role(self) -> None:
+        """Forget the chunks of another role than the machine's."""
+        if self._role is not self.machine.role:
+            self._role = self.machine.role
+            self._horizon = self._horizon.successor()
+            self._came.pop("chunk", None)
 
     def _periods(self, at: Moment, last: Moment) -> int:
         """Return how many control periods have passed, after looking at what the clocks did."""
@@ -267,7 +300,7 @@ class Executor:
 
     def _forget(self, what: str, now: int) -> None:
         self._horizon.reset()
-        self._clock = f"{what}: waiting for an action chunk after it"
+        self._clock = what
         self._not_before = now
 
     def _reference(self) -> Array | None:

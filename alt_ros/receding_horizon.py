@@ -181,6 +181,12 @@ class RecedingHorizon:
         """Forget every chunk."""
         self._newest = self._active = self._previous = self._last_due = None
 
+    def successor(self) -> RecedingHorizon:
+        """Return an empty one that goes on where this one is: for the chunks of another policy."""
+        horizon = RecedingHorizon(self.config)
+        horizon._last_due = self._last_due
+        return horizon
+
     def rejoin(self) -> None:
         """Blend the newest chunk in from the next reference: the arm was not where it was sent."""
         self._active = self._previous = self._last_due = None

@@ -275,8 +275,45 @@ class State(str, Enum):
     ARMED = "armed"
     RUNNING = "running"
     HOLDING = "holding"
+    RETURNING = "returning"
+    FALLBACK = "fallback"
     STOPPED = "stopped"
     FAULT = "fault"
+
+
+FOLLOWING = frozenset({State.RUNNING, State.RETURNING, State.FALLBACK})
+"""States in which chunks are followed."""
+SENDING = FOLLOWING | {State.ARMED, State.HOLDING}
+"""States in which commands may be sent: to follow chunks, or to brake."""
+
+
+class Role(str, Enum):
+    """What a chunk is for: the policy's, the way back, or another policy's while it is strange."""
+
+    POLICY = "policy"
+    RETURN = "return"
+    FALLBACK = "fallback"
+
+
+class AfterOod(str, Enum):
+    """What follows the out-of-distribution flag.
+
+    - ``stop``: a hold that only the operator's arm ends.
+    - ``hold``: a hold that ends by itself with the flag.
+    - ``return``: the way back along the recalled demonstration, then a hold as with ``stop``.
+    - ``fallback``: the chunks of another policy, until the flag is down and the policy is back.
+    """
+
+    STOP = "stop"
+    HOLD = "hold"
+    RETURN = "return"
+    FALLBACK = "fallback"
+
+
+_FOLLOWS = {
+    Role.POLICY: (State.RUNNING, "following chunks"),
+    Role.FALLBACK: (State.FALLBACK, "following the fallback policy's chunks"),
+}
 
 
 @dataclass(frozen=True)
@@ -318,14 +355,21 @@ class SafetyMachine:
 
     Args:
         limits: What is allowed.
-        resume_after_ood: Whether a hold for a strange scene ends when it is familiar again.
+        after_ood: What follows the out-of-distribution flag.
+
+    Attributes:
+        state: Present state.
+        reason: Why it was entered.
+        role: Whose chunks are followed or waited for. The caller forgets all chunks when it
+            changes.
     """
 
-    def __init__(self, limits: SafetyLimits, *, resume_after_ood: bool = False) -> None:
+    def __init__(self, limits: SafetyLimits, *, after_ood: AfterOod = AfterOod.STOP) -> None:
         self.limits = limits
         self.state = State.IDLE
         self.reason = "not armed"
-        self._resume_after_ood = resume_after_ood
+        self.role = Role.POLICY
+        self._after_ood = after_ood
         self._latched = False
         self._waited = 0  # in armed, or in a hold that ends by itself
 
@@ -337,9 +381,11 @@ class SafetyMachine:
         reasons = [reason for reason in found if reason]
         if inputs.out_of_distribution:
             reasons.append("scene is out of distribution")
+        if self.role is not Role.POLICY:
+            reasons.append(f"chunks of role {self.role.value} are followed or waited for")
         if inputs.gripper is None:
             reasons.append("no gripper opening has come")
-        if not reasons:
+        if not reasons and self.state is not State.FALLBACK:  # there the policy is about to run
             self._latched, self._waited = False, 0
             self._enter(State.ARMED, "armed by the operator")
         return reasons
@@ -356,37 +402,80 @@ class SafetyMachine:
         """Return to idle."""
         self._enter(State.IDLE, reason)
 
+    def takes(self, role: Role, out_of_distribution: bool) -> bool:
+        """Return whether chunks of a role may be taken now.
+
+        One way back is taken, before the arm sets out. The policy may take over from a fallback
+        once the flag is down.
+        """
+        if self.role is Role.RETURN:
+            return role is Role.RETURN and self.state is State.HOLDING
+        return role is self.role or (role is Role.POLICY and not out_of_distribution)
+
     def update(self, inputs: Inputs) -> State:
         """Advance by one control period; return the state that holds in it."""
-        if self.state not in (State.ARMED, State.RUNNING, State.HOLDING):
+        if self.state not in SENDING:
             return self.state
         broken = self._broken(inputs)
         if broken:
             self._enter(State.FAULT, broken)
-        elif inputs.out_of_distribution:
-            if self.state is not State.HOLDING or not self._latched:
-                self._latched = not self._resume_after_ood
-                self._enter(State.HOLDING, "scene is out of distribution")
         elif self._latched:
             pass  # only the operator's arm ends a latched hold
+        elif self.role is Role.RETURN:
+            self._go_back(inputs)
+        elif inputs.out_of_distribution and self.role is Role.POLICY:
+            self._meet_strange_scene()
         else:
             self._feed(inputs)
-        if self.state is State.ARMED or (self.state is State.HOLDING and not self._latched):
-            self._waited += inputs.elapsed
-            if self._waited > self.limits.hold_timeout:
-                seconds = self.limits.hold_timeout / NANOSECONDS
-                self._enter(State.STOPPED, f"{self.state.value} for {seconds:g} s: {self.reason}")
-        else:
-            self._waited = 0
+        self._wait(inputs.elapsed)
         return self.state
+
+    def _meet_strange_scene(self) -> None:
+        self._enter(State.HOLDING, "scene is out of distribution")
+        if self._after_ood is AfterOod.STOP:
+            self._latched = True
+        elif self._after_ood is AfterOod.RETURN:
+            self.role, self._waited = Role.RETURN, 0
+        elif self._after_ood is AfterOod.FALLBACK:
+            self.role = Role.FALLBACK
+
+    def _go_back(self, inputs: Inputs) -> None:
+        """Follow the way back to its end, whatever the cameras, the policy and the flag do."""
+        returning, due = self.state is State.RETURNING, inputs.target_pose is not None
+        strange = self._strange(inputs)
+        if returning and inputs.clock:
+            self._latch(f"{inputs.clock}, on the way back")
+        elif strange:
+            self._latch(f"{strange}, on the way back")
+        elif not returning and self._waited + inputs.elapsed > self.limits.policy_timeout:
+            timeout = self.limits.policy_timeout / 1e6
+            self._latch(f"scene is out of distribution, and no way back for {timeout:.0f} ms")
+        elif due:
+            self._enter(State.RETURNING, "returning along the recalled demonstration")
+        elif returning:
+            self._latch("returned along the recalled demonstration")
+
+    def _latch(self, reason: str) -> None:
+        self._latched, self.role = True, Role.POLICY
+        self._enter(State.HOLDING, reason)
 
     def _feed(self, inputs: Inputs) -> None:
         unfed = next(filter(None, self._unfed(inputs)), "") or self._strange(inputs)
+        state, reason = _FOLLOWS[self.role]
         if not unfed:
-            if inputs.target_pose is not None and self.state is not State.RUNNING:
-                self._enter(State.RUNNING, "following chunks")
+            if inputs.target_pose is not None and self.state is not state:
+                self._enter(state, reason)
         elif self.state is not State.ARMED and self.reason != unfed:
             self._enter(State.HOLDING, unfed)
+
+    def _wait(self, elapsed: int) -> None:
+        if self.state not in (State.ARMED, State.HOLDING) or self._latched:
+            self._waited = 0
+            return
+        self._waited += elapsed
+        if self._waited > self.limits.hold_timeout:
+            seconds = self.limits.hold_timeout / NANOSECONDS
+            self._enter(State.STOPPED, f"{self.state.value} for {seconds:g} s: {self.reason}")
 
     def _broken(self, inputs: Inputs) -> str:
         limits = self.limits
@@ -412,10 +501,11 @@ class SafetyMachine:
 
     def _unfed(self, inputs: Inputs) -> tuple[str, ...]:
         limits = self.limits
+        chunk = "fallback chunk" if self.role is Role.FALLBACK else "action chunk"
         return (
             _silent("observation", inputs.observation_age, limits.observation_timeout),
-            inputs.clock
-            or _silent("action chunk", inputs.chunk_age, limits.policy_timeout)
+            (inputs.clock and f"{inputs.clock}: waiting for a chunk after it")
+            or _silent(chunk, inputs.chunk_age, limits.policy_timeout)
             or _silent("decision of the monitor", inputs.decision_age, limits.policy_timeout),
         )
 
@@ -448,6 +538,8 @@ class SafetyMachine:
 
     def _enter(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
+        if state not in SENDING:
+            self.role = Role.POLICY
 
 
 def _silent(subject: str, age: int | None, timeout: int) -> str:

@@ -10,7 +10,7 @@ from alt_ros.errors import DataError
 from alt_ros.execution import Executor, Moment, SentCommand
 from alt_ros.geometry import arm_action
 from alt_ros.receding_horizon import HorizonConfig
-from alt_ros.safety import SafetyLimits, State
+from alt_ros.safety import AfterOod, Role, SafetyLimits, State
 from alt_ros.types import ActionChunk, ActionLayout, Neighbour, OodDecision
 
 MS = 1_000_000
@@ -62,14 +62,14 @@ class Bench:
         self,
         policy=None,
         *,
-        resume_after_ood: bool = False,
+        after_ood: AfterOod = AfterOod.STOP,
         require_monitor: bool = False,
         **horizon,
     ) -> None:
         self.executor = Executor(
             LIMITS,
             HorizonConfig(**horizon),
-            resume_after_ood=resume_after_ood,
+            after_ood=after_ood,
             require_monitor=require_monitor,
         )
         self.now = T0
@@ -215,13 +215,189 @@ def test_a_strange_scene_brakes_to_rest_and_stays_there():
 
 
 def test_a_strange_scene_is_resumed_from_where_that_was_asked_for():
-    bench = Bench(drift(0.1), resume_after_ood=True).running()
+    bench = Bench(drift(0.1), after_ood=AfterOod.HOLD).running()
     bench.executor.observe_ood(ood(True), bench.at)
     bench.ticks(50)
     assert bench.executor.state is State.HOLDING
     bench.executor.observe_ood(ood(False), bench.at)
     assert any(bench.ticks(5))
     assert bench.executor.state is State.RUNNING
+
+
+def back(bench: Bench, period: int = 2 * PERIOD) -> ActionChunk:
+    """Return the way back from where the arm is to HOME, in a straight line."""
+    shares = np.linspace(0.0, 1.0, 12)[:, None]
+    poses = np.repeat(HOME[None], 12, axis=0)
+    poses[:, :3] = bench.measured[:3] + shares * (HOME[:3] - bench.measured[:3])
+    rows = arm_action(poses[:, None], np.full((12, 1), 0.08))
+    return ActionChunk(bench.now, period, rows, ActionLayout())
+
+
+def flagged(after_ood: AfterOod, **fields) -> Bench:
+    """Return a running bench for which the flag has just gone up, 5 cm and more from HOME."""
+    bench = Bench(drift(0.3), after_ood=after_ood, **fields).running()
+    assert bench.measured[1] > 0.05
+    bench.monitored = False
+    bench.executor.observe_ood(ood(True), bench.at)
+    bench.tick()
+    assert bench.executor.state is State.HOLDING
+    return bench
+
+
+def test_the_arm_returns_to_the_beginning_without_cameras_policy_and_monitor():
+    bench = flagged(AfterOod.RETURN, require_monitor=True)
+    bench.policy, bench.cameras = None, False
+    assert bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN) == ""
+    stamp, since = bench.now, len(bench.sent)
+    bench.ticks(110)
+    assert bench.executor.state is State.RETURNING
+    bench.ticks(20)
+    assert bench.executor.state is State.HOLDING
+    assert bench.executor.reason == "returned along the recalled demonstration"
+    assert {sent.chunk_stamp for _, sent in bench.sent[since:]} <= {stamp, 0}
+    assert bench.sent[-1][1].command.gripper == pytest.approx(0.08)
+    np.testing.assert_allclose(bench.measured, HOME, atol=1e-3)
+    assert bench.ticks(20) == [None] * 20
+    assert judge(bench, 0).violations == []
+    bench.policy, bench.cameras, bench.monitored = drift(0.1), True, True
+    bench.tick()
+    assert bench.executor.arm(bench.at) == []
+    bench.ticks(5)
+    assert bench.executor.state is State.RUNNING
+
+
+def test_one_way_back_is_taken_and_the_others_are_counted():
+    bench = flagged(AfterOod.RETURN)
+    bench.policy = None
+    assert bench.executor.offer_chunk(drift(0.1)(bench), bench.at)
+    assert bench.executor.offer_chunk(drift(0.1)(bench), bench.at, Role.FALLBACK)
+    assert not bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    bench.tick()
+    assert bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    assert bench.executor.refused == {
+        f"chunk of role {role} is not followed now": 1 for role in ("policy", "fallback", "return")
+    }
+
+
+def test_the_way_back_begins_where_the_motion_is():
+    bench = flagged(AfterOod.RETURN)
+    bench.policy = None
+    bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    before = bench.sent[-1][1]
+    after = bench.tick()
+    assert bench.executor.state is State.RETURNING
+    assert after is not None
+    change = np.linalg.norm(after.twist[:3] - before.twist[:3])
+    assert change <= LIMITS.linear_acceleration * TICK / SECOND + 1e-9
+    assert before.twist[1] > 0.2
+
+
+@pytest.mark.parametrize("what", ["jump", "stall"])
+def test_a_way_back_ends_where_its_times_mean_nothing_any_more(what):
+    bench = flagged(AfterOod.RETURN)
+    bench.policy = None
+    bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    bench.ticks(20)
+    if what == "jump":
+        bench.jump(-2 * SECOND)
+        bench.tick()
+    else:
+        assert bench.tick(300 * MS) is None
+    assert bench.executor.state is State.HOLDING
+    assert bench.executor.reason.startswith("clock jumped by")
+    assert bench.executor.reason.endswith("on the way back")
+    assert bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    bench.ticks(20)
+    assert bench.tick() is None
+    assert judge(bench, 0).violations == []
+
+
+def test_stop_ends_the_way_back():
+    bench = flagged(AfterOod.RETURN)
+    bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    bench.ticks(20)
+    assert bench.executor.state is State.RETURNING
+    bench.executor.stop()
+    assert bench.ticks(50) == [None] * 50
+    bench.executor.observe_ood(ood(False), bench.at)
+    assert bench.executor.arm(bench.at) == [], "the policy's chunks are taken again"
+
+
+def test_an_arm_that_is_held_on_the_way_back_is_a_fault():
+    bench = flagged(AfterOod.RETURN)
+    bench.executor.offer_chunk(back(bench), bench.at, Role.RETURN)
+    bench.ticks(5)
+    bench.holds = True
+    bench.ticks(100)
+    assert bench.executor.state is State.FAULT
+
+
+def test_a_fallback_moves_the_arm_until_the_policy_is_back():
+    bench = flagged(AfterOod.FALLBACK)
+    bench.policy = None
+    fallback_stamps, since = set(), len(bench.sent)
+    for k in range(100):
+        if k % 5 == 0:
+            chunk = drift(-0.1)(bench)
+            assert not bench.executor.offer_chunk(chunk, bench.at, Role.FALLBACK)
+            assert bench.executor.offer_chunk(chunk, bench.at), "the policy waits for the flag"
+            fallback_stamps.add(chunk.stamp)
+        bench.tick()
+        assert bench.executor.state is State.FALLBACK
+    bench.executor.observe_ood(ood(False), bench.at)
+    bench.ticks(5)
+    assert bench.executor.state is State.FALLBACK
+    assert {sent.chunk_stamp for _, sent in bench.sent[since:]} <= fallback_stamps
+    assert bench.executor.offer_chunk(chunk, bench.at) == "", "of the fallback's own instant"
+    before = bench.sent[-1][1]
+    after = bench.tick()
+    assert after is not None
+    assert bench.executor.state is State.RUNNING
+    assert np.linalg.norm(after.twist[:3] - before.twist[:3]) < 0.01
+    assert bench.executor.offer_chunk(drift(-0.1)(bench), bench.at, Role.FALLBACK)
+    assert judge(bench, 0).violations == []
+
+
+def test_a_refused_chunk_of_the_policy_does_not_end_a_fallback():
+    bench = flagged(AfterOod.FALLBACK)
+    bench.policy = None
+    bench.executor.offer_chunk(drift(-0.1)(bench), bench.at, Role.FALLBACK)
+    bench.ticks(5)
+    bench.executor.observe_ood(ood(False), bench.at)
+    old = chunk_of(bench.now - SECOND, np.repeat(HOME[None], 8, axis=0))
+    assert bench.executor.offer_chunk(old, bench.at)
+    assert all(bench.ticks(5))
+    assert bench.executor.state is State.FALLBACK
+
+
+def test_the_last_chunk_of_the_policy_is_none_of_the_fallbacks():
+    bench = flagged(AfterOod.FALLBACK)
+    assert bench.tick() is not None, "it brakes"
+    assert bench.executor.state is State.HOLDING
+    assert bench.executor.reason == "no fallback chunk has come"
+
+
+def test_a_fallback_that_falls_silent_is_waited_for_and_then_given_up():
+    bench = flagged(AfterOod.FALLBACK, max_age=5 * SECOND)
+    bench.executor.offer_chunk(drift(-0.05)(bench), bench.at, Role.FALLBACK)
+    silent = bench.now
+    while bench.tick() and bench.executor.state is State.FALLBACK:
+        pass
+    assert bench.now - silent == LIMITS.policy_timeout + TICK
+    assert bench.executor.reason == "no fallback chunk for 500 ms"
+    bench.ticks(510)
+    assert bench.executor.state is State.STOPPED
+
+
+@pytest.mark.parametrize("after_ood", [AfterOod.STOP, AfterOod.HOLD])
+def test_other_roles_are_never_followed_where_that_was_not_asked_for(after_ood):
+    bench = flagged(after_ood)
+    chunk = back(bench)
+    assert all(
+        bench.executor.offer_chunk(chunk, bench.at, role) for role in (Role.RETURN, Role.FALLBACK)
+    )
+    bench.ticks(30)
+    assert bench.ticks(20) == [None] * 20
 
 
 @pytest.mark.parametrize("strange", [True, False])

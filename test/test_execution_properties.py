@@ -20,7 +20,7 @@ from alt_ros.errors import DataError
 from alt_ros.execution import Executor, Moment, SentCommand
 from alt_ros.geometry import pose_distance, quaternion_to_rot6d
 from alt_ros.receding_horizon import BLENDINGS, HorizonConfig
-from alt_ros.safety import SafetyLimits, State
+from alt_ros.safety import FOLLOWING, SENDING, AfterOod, Role, SafetyLimits, State
 from alt_ros.types import ActionChunk, ActionLayout, Neighbour, OodDecision
 
 MS = 1_000_000
@@ -28,7 +28,15 @@ SECOND = 1000 * MS
 TICK = 10 * MS
 T0 = 1_700_000_000 * SECOND
 MAX_STALL = SECOND // 5
-SENDING = (State.ARMED, State.RUNNING, State.HOLDING)
+ROLES = list(Role)  # a chunk's stamp ends in its role's place here, ns
+ROLE_OF = {State.RUNNING: Role.POLICY, State.RETURNING: Role.RETURN, State.FALLBACK: Role.FALLBACK}
+STRANGE = {
+    AfterOod.STOP: {State.HOLDING},
+    AfterOod.HOLD: {State.HOLDING, State.STOPPED},
+    AfterOod.RETURN: {State.HOLDING, State.RETURNING},
+    AfterOod.FALLBACK: {State.HOLDING, State.FALLBACK, State.STOPPED},
+}
+"""The states that a flag may lead to, faults aside."""
 
 # Short times, so that a history of 60 ticks reaches every one of them.
 QUICK = SafetyLimits(
@@ -91,8 +99,11 @@ EVENTS = (
     "stop",
     "stop and arm",
     "reset",
-    "strange scene",
+    *["strange scene"] * 6,
     "familiar scene",
+    *["strange scene for a while"] * 3,
+    "no way back, no fallback",
+    "a way back and a fallback",
     "no observations",
     "observations",
     "controller gone",
@@ -120,14 +131,14 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random = np.random.default_rng(seed)
         self.limits = (SafetyLimits(), QUICK, QUICK, NARROW)[random.integers(4)]
-        self.resume = bool(random.random() < 0.3)
+        self.after_ood = [*AfterOod, AfterOod.RETURN, AfterOod.FALLBACK][random.integers(6)]
         self.horizon = HorizonConfig(
             action_horizon=int(random.choice([1, 2, 8])),
             blending=str(random.choice(BLENDINGS)),
             fade=int(random.choice([0, 30, 200])) * MS,
             arm_latency=int(random.choice([0, 0, 30])) * MS,
         )
-        self.executor = Executor(self.limits, self.horizon, resume_after_ood=self.resume)
+        self.executor = Executor(self.limits, self.horizon, after_ood=self.after_ood)
         self.audit = CommandAudit(self.limits)
         self.steady = int(random.integers(0, 2)) * 10**12
         self.now = T0
@@ -137,6 +148,7 @@ class World:
         self.speed = random.uniform(-0.3, 0.3, 3) * np.array([0.3, 1.0, 0.2])
         self.chunks, self.poses = "good", "lagging"
         self.observing, self.strange, self.listening = True, False, True
+        self.helped, self.familiar_in = True, 0
         self.irregular, self.elapsed_next = False, -1
         self.policy_ticks = int(random.integers(1, 5))
         self.ticks = 0
@@ -147,6 +159,8 @@ class World:
         self.came: dict[str, int] = {}
         self.allowed = False
         self.latched = False
+        self.way_back: int | None = None  # stamp of the one that is followed
+        self.flag_waited = 0  # for a way back
         self.waited = 0
         self.accepted_pose: np.ndarray | None = None
         self.last: SentCommand | None = None  # of this arming
@@ -191,9 +205,12 @@ class World:
             self.came.pop("chunk", None)
             self.strange = False
             self.silence(State.IDLE)
-        elif event in ("strange scene", "familiar scene"):
-            self.strange = event == "strange scene"
+        elif event in ("strange scene", "familiar scene", "strange scene for a while"):
+            self.strange = event != "familiar scene"
+            self.familiar_in = int(random.integers(2, 12)) if "while" in event else 0
             self.see()
+        elif event in ("no way back, no fallback", "a way back and a fallback"):
+            self.helped = event == "a way back and a fallback"
         elif event in ("no observations", "observations"):
             self.observing = event == "observations"
         elif event in ("controller gone", "controller back"):
@@ -217,6 +234,7 @@ class World:
         """Make everything work again; what is latched stays."""
         self.chunks, self.poses = "good", "lagging"
         self.observing, self.strange, self.listening = True, False, True
+        self.helped = True
         inside = np.clip(
             self.arm_pose[:3],
             np.array(self.limits.workspace_low) + 0.01,
@@ -231,6 +249,7 @@ class World:
         assert self.executor.state is state
         assert self.executor.reason
         self.allowed, self.latched, self.last, self.waited = False, False, None, 0
+        self.way_back = None
         self.audit.state(state.value, self.steady)
 
     def arm(self) -> None:
@@ -242,7 +261,7 @@ class World:
             self.seen["refused arms"] += 1
             assert executor.state is before
             return
-        if before in (State.ARMED, State.RUNNING):
+        if before in (State.ARMED, State.RUNNING, State.FALLBACK):
             assert executor.state is before
             return
         assert executor.state is State.ARMED
@@ -251,10 +270,11 @@ class World:
         assert self.age("pose") <= self.limits.pose_timeout
         assert self.age("observation") <= self.limits.observation_timeout
         assert self.age("chunk") <= self.limits.policy_timeout
+        assert before not in FOLLOWING
         assert self.accepted_pose is not None
         assert (self.accepted_pose[:3] >= self.limits.workspace_low).all()
         assert (self.accepted_pose[:3] <= self.limits.workspace_high).all()
-        self.allowed, self.latched, self.waited = True, False, 0
+        self.allowed, self.latched, self.waited, self.way_back = True, False, 0, None
         self.audit.state(executor.state.value, self.steady)
 
     # -------------------------------------------------------------- inputs
@@ -298,24 +318,36 @@ class World:
             self.came["pose"] = self.time
 
     def decide(self) -> None:
+        """Let each policy decide; the one that helps out now and then without being asked."""
+        roles = [Role.POLICY]
+        if self.helped and (self.strange or self.random.random() < 0.2):
+            roles += [Role.RETURN, Role.FALLBACK]
+        for role in self.random.permutation(np.array(roles, object)):
+            self.offer(role)
+
+    def offer(self, role: Role) -> None:
         kind = self.chunks
         if kind == "none":
             return
         try:
-            chunk = self.chunk(kind)
+            chunk = self.chunk(kind, role)
         except DataError:
             assert kind == "not finite"
             return
         assert kind != "not finite"
-        reason = self.executor.offer_chunk(chunk, self.at)
+        state = self.executor.state
+        reason = self.executor.offer_chunk(chunk, self.at, role)
         if kind in REFUSED:
             assert reason
         if not reason:
-            self.seen["chunks"] += 1
+            self.seen[f"chunks of role {role.value}"] += 1
             self.chunk_stamp = chunk.stamp
-            self.came["chunk"] = self.time
+            self.came["chunk" if role is Role.POLICY else role.value] = self.time
+            if role is not Role.POLICY:
+                assert role.value == self.after_ood.value
+                assert state in (State.HOLDING, State.FALLBACK)
 
-    def chunk(self, kind: str) -> ActionChunk:
+    def chunk(self, kind: str, role: Role) -> ActionChunk:
         random = self.random
         period = 50 * MS if kind != "other period" else int(random.choice([1, 7, 33, 400])) * MS
         rows = {"one row": 1, "many rows": 900, "too many rows": 5000}.get(kind, 8)
@@ -350,7 +382,7 @@ class World:
         layout = ActionLayout()
         if kind == "two arms":
             actions, layout = np.tile(actions, 2), ActionLayout(arms=2)
-        return ActionChunk(stamp, period, actions, layout)
+        return ActionChunk(stamp + ROLES.index(role), period, actions, layout)
 
     # -------------------------------------------------------------- time
 
@@ -373,6 +405,8 @@ class World:
             self.executor.observe_observation(self.at)
             self.came["observation"] = self.time
         if self.ticks % self.policy_ticks == 0:
+            self.familiar_in -= 1
+            self.strange &= self.familiar_in != 0
             self.see()
             self.decide()
         self.step(elapsed, counted)
@@ -402,16 +436,21 @@ class World:
         if elapsed >= TICK:
             self.judge_state(state)
             self.judge_hold(state, sent)
+        self.judge_role(state, sent)
+        self.judge_way_back(before, state, counted)
         self.judge_wait(state, counted)
         late = 2 * TICK
         if self.age("pose") > limits.pose_timeout + late:
             assert state not in SENDING
         if self.age("observation") > limits.observation_timeout + late:
-            assert state is not State.RUNNING
+            assert state not in (State.RUNNING, State.FALLBACK)
         if self.age("chunk") > limits.policy_timeout + late:
             assert state is not State.RUNNING
+        if self.age("fallback") > limits.policy_timeout + late:
+            assert state is not State.FALLBACK
         self.judge_lag(state, elapsed)
         self.seen["faults of an arm that is behind"] += "ms ago" in executor.reason
+        self.seen[f"{before.value} to {state.value}"] += before is not state
         if sent is not None:
             self.rests = False
             if self.last is None:
@@ -421,7 +460,7 @@ class World:
             self.last, self.commanded = sent, sent.command.pose
         self.way.append((self.time, self.commanded))
         if state not in SENDING:
-            self.allowed, self.latched, self.last = False, False, None
+            self.allowed, self.latched, self.last, self.way_back = False, False, None, None
         self.audit.state(state.value, self.steady)
 
     def judge_state(self, state: State) -> None:
@@ -434,11 +473,31 @@ class World:
             if distance > limits.tracking_distance or angle > limits.tracking_angle:
                 assert state is State.FAULT
         if self.strange:
-            assert state is not State.RUNNING
-            assert state is not State.ARMED
-            self.latched |= state is State.HOLDING and not self.resume
+            assert state in STRANGE[self.after_ood] | {State.FAULT}
+            self.latched |= self.after_ood in (AfterOod.STOP, AfterOod.RETURN)
         if self.latched:
-            assert state in (State.HOLDING, State.FAULT)
+            assert state in STRANGE[self.after_ood] | {State.FAULT}
+
+    def judge_role(self, state: State, sent: SentCommand | None) -> None:
+        """Chunks of the state's role are followed, in any other state none."""
+        if sent is None or sent.chunk_stamp == 0:
+            return
+        assert state in FOLLOWING
+        assert ROLES[sent.chunk_stamp % MS] is ROLE_OF[state]
+        if state is State.RETURNING:
+            self.way_back = sent.chunk_stamp if self.way_back is None else self.way_back
+            assert sent.chunk_stamp == self.way_back, "one way back, to its end"
+
+    def judge_way_back(self, before: State, state: State, counted: int) -> None:
+        """The arm sets out on the way back soon or not at all, and once."""
+        if self.after_ood is not AfterOod.RETURN or not self.latched:
+            self.flag_waited = 0
+            return
+        self.flag_waited += counted
+        if state is State.RETURNING and before is not State.RETURNING:
+            assert before is State.HOLDING
+            assert self.flag_waited <= self.limits.policy_timeout + 2 * TICK
+            self.flag_waited = 2 * SECOND  # once
 
     def judge_lag(self, state: State, elapsed: int) -> None:
         """An arm must get near what it was sent; where nobody looked it may have passed by."""
@@ -463,7 +522,7 @@ class World:
 
     def judge_wait(self, state: State, counted: int) -> None:
         """Judge how long an arm that waits stays ready to move."""
-        if state is State.RUNNING or self.latched:
+        if state in FOLLOWING or self.latched:
             self.waited = 0
             return
         self.waited += counted
@@ -503,6 +562,10 @@ THOROUGH = settings.get_current_profile_name() == "thorough"
 @settings(max_examples=100_000 if THOROUGH else 2_000)
 @given(HISTORIES, st.integers(0, 2**32 - 1))
 @example([("stall", 1), ("stall", 1)], 8)  # a stall in which the set-point came to rest
+@example([("strange scene", 1), ("irregular ticks", 3), ("recover and arm", 1)], 0)  # as it runs
+@example(  # a way back that comes during a stall, too late
+    [("recover and arm", 1), ("strange scene", 1), ("stall", 1), ("recover and arm", 1)], 508603
+)
 def test_no_history_breaks_a_promise(history, seed):
     play(history, seed)
 
@@ -521,6 +584,10 @@ def test_the_histories_do_reach_what_they_are_to_judge():
     assert {state.value for state in State} <= seen.keys()
     assert seen["running"] > 1000
     assert seen["faults of an arm that is behind"] > 1
+    assert seen["returning"] > 100
+    assert seen["fallback"] > 100
+    for change in ("returning to holding", "fallback to holding", "fallback to running"):
+        assert seen[change], change
     assert seen["holding"] > 300
     assert 0.1 < seen["refused arms"] / seen["arms"] < 0.7
     assert commands > 1500

@@ -259,6 +259,23 @@ def test_a_crossfade_ends_with_the_old_path():
     assert following.target(T0 + 2 * PERIOD, pose()).pose[0] == pytest.approx(0.52)
 
 
+def test_a_successor_is_empty_and_blends_on_from_the_instant_of_the_last_target():
+    def ahead(following: RecedingHorizon) -> float:
+        """Return how far the first target is ahead of the last reference, at 0.2 m/s."""
+        following.offer(chunk(T0 + PERIOD, RAMP), T0 + PERIOD)
+        target = following.target(T0 + PERIOD, pose(0.05), np.r_[0.2, np.zeros(5)])
+        return float(target.pose[0] - pose(0.05)[0])
+
+    before = horizon(fade=300 * MS)
+    before.offer(chunk(T0, RAMP), T0)
+    before.target(T0 + PERIOD - 10 * MS, HOME)
+    successor = before.successor()
+    assert successor.end is None
+    assert successor.delay.value is None
+    assert ahead(successor) == pytest.approx(0.2 * 0.01, rel=0.05)
+    assert ahead(horizon(fade=300 * MS)) == pytest.approx(0.0, abs=1e-12)
+
+
 def test_the_goal_is_what_the_chunk_says_whatever_the_blending():
     following = horizon(fade=200 * MS)
     following.offer(chunk(T0, np.full(16, 0.1)), T0)

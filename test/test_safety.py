@@ -12,7 +12,16 @@ from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.geometry import pose_distance, rotation_between
-from alt_ros.safety import Inputs, SafetyLimits, SafetyMachine, SetPoint, State, TwistFollower
+from alt_ros.safety import (
+    AfterOod,
+    Inputs,
+    Role,
+    SafetyLimits,
+    SafetyMachine,
+    SetPoint,
+    State,
+    TwistFollower,
+)
 
 MS = 1_000_000
 LIMITS = SafetyLimits()
@@ -227,7 +236,7 @@ REFUSALS = {
     "no observation for 400 ms": {"observation_age": 401 * MS},
     "no decision of the monitor has come": {"decision_age": None},
     "no decision of the monitor for 500 ms": {"decision_age": 501 * MS},
-    "clock jumped": {"clock": "clock jumped by +2.00 s"},
+    "clock jumped by +2.00 s: waiting for a chunk after it": {"clock": "clock jumped by +2.00 s"},
     "no action chunk has come": {"chunk_age": None},
     "no action chunk for 500 ms": {"chunk_age": 501 * MS},
     "scene is out of distribution": {"out_of_distribution": True},
@@ -253,7 +262,7 @@ def test_every_reason_for_a_refusal_is_given_at_once():
         "no pose of the arm for 200 ms",
         "arm is outside the workspace at [0.1 0.  0.3]",
         "no observation for 400 ms",
-        "clock jumped by +2.00 s",
+        "clock jumped by +2.00 s: waiting for a chunk after it",
         "scene is out of distribution",
         "no gripper opening has come",
     ]
@@ -342,7 +351,7 @@ def test_what_stays_away_is_waited_for_in_a_hold(name, timeout, reason):
 def test_a_clock_that_jumped_is_waited_out_in_a_hold():
     watched = machine()
     assert watched.update(inputs(clock="clock jumped by -2.00 s")) is State.HOLDING
-    assert watched.reason == "clock jumped by -2.00 s"
+    assert watched.reason == "clock jumped by -2.00 s: waiting for a chunk after it"
     assert watched.update(GOOD) is State.RUNNING
 
 
@@ -435,7 +444,7 @@ def test_a_strange_scene_is_latched_from_any_hold():
 
 
 def test_a_strange_scene_is_resumed_from_only_where_that_was_asked_for():
-    watched = machine(resume_after_ood=True)
+    watched = machine(after_ood=AfterOod.HOLD)
     assert watched.update(inputs(out_of_distribution=True)) is State.HOLDING
     assert watched.update(GOOD) is State.RUNNING
 
@@ -445,11 +454,177 @@ def test_a_fault_goes_before_a_strange_scene():
     assert watched.update(inputs(out_of_distribution=True, pose_age=10**9)) is State.FAULT
 
 
+FLAGGED = inputs(out_of_distribution=True, target_pose=None)
+STRANGE_SCENE = inputs(out_of_distribution=True)
+
+
+def gone_strange(after_ood: AfterOod, state: State = State.RUNNING) -> SafetyMachine:
+    """Return a machine for which the flag has just gone up."""
+    watched = machine(state, after_ood=after_ood)
+    assert watched.update(STRANGE_SCENE) is State.HOLDING
+    assert watched.reason == "scene is out of distribution"
+    return watched
+
+
+def roles(watched: SafetyMachine, flag: bool) -> set[Role]:
+    return {role for role in Role if watched.takes(role, flag)}
+
+
+@pytest.mark.parametrize("after_ood", list(AfterOod))
+def test_only_the_policy_is_listened_to_until_the_flag_goes_up(after_ood):
+    for state in (State.IDLE, State.ARMED, State.RUNNING):
+        assert roles(machine(state, after_ood=after_ood), False) == {Role.POLICY}
+    assert roles(gone_strange(after_ood), True) == {
+        {"return": Role.RETURN, "fallback": Role.FALLBACK}.get(after_ood.value, Role.POLICY)
+    }
+
+
+@pytest.mark.parametrize("after_ood", list(AfterOod))
+def test_arming_is_refused_while_the_flag_is_up(after_ood):
+    watched = gone_strange(after_ood)
+    assert "scene is out of distribution" in watched.arm(STRANGE_SCENE)
+    watched.update(STRANGE_SCENE)
+    assert "scene is out of distribution" in watched.arm(STRANGE_SCENE)
+
+
+@pytest.mark.parametrize("state", [State.ARMED, State.RUNNING])
+def test_the_way_back_is_followed_to_its_end_and_ends_in_a_latched_hold(state):
+    watched = gone_strange(AfterOod.RETURN, state)
+    assert watched.update(FLAGGED) is State.HOLDING
+    assert watched.update(STRANGE_SCENE) is State.RETURNING
+    assert watched.reason == "returning along the recalled demonstration"
+    assert roles(watched, True) == set()
+    assert watched.update(GOOD) is State.RETURNING, "a flag that goes down does not end it"
+    assert watched.arm(GOOD) == ["chunks of role return are followed or waited for"]
+    assert watched.update(inputs(target_pose=None)) is State.HOLDING
+    assert watched.reason == "returned along the recalled demonstration"
+    assert watched.role is Role.POLICY
+    for _ in range(600):
+        assert watched.update(GOOD) is State.HOLDING
+    assert watched.arm(GOOD) == []
+    assert watched.update(GOOD) is State.RUNNING
+
+
+def test_cameras_policy_and_monitor_may_be_silent_on_the_way_back():
+    watched = gone_strange(AfterOod.RETURN)
+    silent = {"observation_age": None, "chunk_age": 10**10, "decision_age": None}
+    for _ in range(600):
+        assert watched.update(inputs(**silent)) is State.RETURNING
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_way_back_that_does_not_come_is_a_latched_hold(flag):
+    watched = gone_strange(AfterOod.RETURN)
+    waiting = inputs(out_of_distribution=flag, target_pose=None)
+    for _ in range(49):
+        assert watched.update(waiting) is State.HOLDING
+        assert roles(watched, flag) == {Role.RETURN}
+    assert watched.update(waiting) is State.HOLDING
+    assert watched.reason == "scene is out of distribution, and no way back for 500 ms"
+    assert watched.role is Role.POLICY
+    assert watched.update(STRANGE_SCENE) is State.HOLDING
+
+
+def test_a_way_back_that_comes_too_late_is_not_followed():
+    watched = gone_strange(AfterOod.RETURN)
+    assert watched.update(inputs(elapsed=499 * MS)) is State.HOLDING
+    assert watched.role is Role.POLICY
+
+
+def test_what_was_waited_for_before_the_flag_does_not_shorten_the_wait_for_the_way_back():
+    watched = machine(after_ood=AfterOod.RETURN)
+    for _ in range(400):
+        assert watched.update(inputs(chunk_age=501 * MS)) is State.HOLDING
+    assert watched.update(FLAGGED) is State.HOLDING
+    for _ in range(49):
+        assert watched.update(FLAGGED) is State.HOLDING
+        assert watched.role is Role.RETURN
+
+
+VOID = {"clock jumped by -2.00 s": {"clock": "clock jumped by -2.00 s", "target_pose": None}}
+
+
+@pytest.mark.parametrize(("reason", "changes"), (STRANGE | VOID).items())
+def test_a_way_back_that_cannot_be_followed_is_a_latched_hold(reason, changes):
+    watched = gone_strange(AfterOod.RETURN)
+    assert watched.update(STRANGE_SCENE) is State.RETURNING
+    assert watched.update(inputs(**changes)) is State.HOLDING
+    assert watched.reason.startswith(reason)
+    assert watched.reason.endswith(", on the way back")
+    assert watched.update(STRANGE_SCENE) is State.HOLDING
+
+
+@pytest.mark.parametrize(
+    ("after_ood", "state"),
+    [(AfterOod.RETURN, State.RETURNING), (AfterOod.FALLBACK, State.FALLBACK)],
+)
+@pytest.mark.parametrize(
+    "changes", [{"pose_age": 201 * MS}, {"listening": False}, {"behind": True}]
+)
+def test_a_fault_ends_the_way_back_and_the_fallback(after_ood, state, changes):
+    watched = gone_strange(after_ood)
+    assert watched.update(STRANGE_SCENE) is state
+    assert watched.update(inputs(**changes)) is State.FAULT
+    assert roles(watched, True) == {Role.POLICY}
+
+
+def test_a_fallback_is_followed_while_the_flag_is_up_and_the_policy_takes_over_again():
+    watched = gone_strange(AfterOod.FALLBACK)
+    assert watched.update(FLAGGED) is State.HOLDING
+    assert watched.update(STRANGE_SCENE) is State.FALLBACK
+    assert watched.reason == "following the fallback policy's chunks"
+    assert watched.update(GOOD) is State.FALLBACK
+    assert roles(watched, False) == {Role.FALLBACK, Role.POLICY}
+    assert watched.arm(GOOD) == ["chunks of role fallback are followed or waited for"]
+    watched.role = Role.POLICY  # its first chunk has come
+    assert watched.update(inputs(target_pose=None)) is State.FALLBACK
+    assert watched.arm(GOOD) == []
+    assert watched.state is State.FALLBACK
+    assert watched.update(GOOD) is State.RUNNING
+    assert roles(watched, False) == {Role.POLICY}
+
+
+def test_a_flag_that_comes_back_before_the_policy_does_changes_nothing_for_the_fallback():
+    watched = gone_strange(AfterOod.FALLBACK)
+    for scene in (STRANGE_SCENE, GOOD, STRANGE_SCENE):
+        assert watched.update(scene) is State.FALLBACK
+    watched.role = Role.POLICY
+    assert watched.update(STRANGE_SCENE) is State.HOLDING
+    assert watched.role is Role.FALLBACK
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"observation_age": 401 * MS}, "no observation for 400 ms"),
+        ({"chunk_age": 501 * MS}, "no fallback chunk for 500 ms"),
+        ({"decision_age": 501 * MS}, "no decision of the monitor for 500 ms"),
+        ({"target_pose": pose(0.66)}, "target is more than 0.15 m away"),
+    ],
+)
+def test_a_fallback_is_watched_as_the_policy_is(changes, reason):
+    watched = gone_strange(AfterOod.FALLBACK)
+    assert watched.update(STRANGE_SCENE) is State.FALLBACK
+    assert watched.update(inputs(out_of_distribution=True, **changes)) is State.HOLDING
+    assert watched.reason == reason
+    assert watched.update(STRANGE_SCENE) is State.FALLBACK
+
+
+def test_a_fallback_that_never_comes_ends_in_a_stop():
+    watched = gone_strange(AfterOod.FALLBACK)
+    silent = inputs(out_of_distribution=True, chunk_age=None, target_pose=None)
+    for _ in range(499):
+        assert watched.update(silent) is State.HOLDING
+    assert watched.update(silent) is State.STOPPED
+    assert watched.reason == "holding for 5 s: no fallback chunk has come"
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_stop_works_from_every_state(state):
     stopped = SafetyMachine(LIMITS)
     stopped.state = state
     stopped.stop("emergency")
+    assert stopped.role is Role.POLICY
     assert (stopped.state, stopped.reason) == (State.STOPPED, "emergency")
     assert stopped.update(GOOD) is State.STOPPED
 

@@ -31,7 +31,7 @@ MAX_GAP = 200_000_000
 MAX_CLOCK_ERROR = 250_000_000
 """Stamps that advance by this much more than the arrivals are a jump of the clock, ns. A late
 command may be followed at once by one that is later by less, where those between have expired."""
-SENDING = frozenset({"armed", "running", "holding"})
+SENDING = frozenset({"armed", "running", "holding", "returning", "fallback"})
 """States in which commands may be sent."""
 
 _MAX_JUMP_GAP = 100_000_000
@@ -125,7 +125,7 @@ class CommandAudit:
         """Take the executor's state, as its topic names it.
 
         Args:
-            state: idle, armed, running, holding, stopped or fault.
+            state: idle, armed, running, holding, returning, fallback, stopped or fault.
             arrival: Time of a monotonic clock, ns.
         """
         if state == self._state:

@@ -16,7 +16,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Header
 from std_srvs.srv import Trigger
@@ -24,18 +23,17 @@ from std_srvs.srv import Trigger
 from alt_ros.control_loop import enter_realtime
 from alt_ros.errors import DataError
 from alt_ros.execution import Moment, SentCommand
-from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of, stamp_of
-from alt_ros.msg import ActionChunk, OodFlag
+from alt_ros.messages import opening_of, pose_of, stamp_of
+from alt_ros.msg import OodFlag
 from alt_ros.nodes.arm_output import arm_output, is_listened_to
 from alt_ros.nodes.control_ticks import ClockTicks, LoopTicks
 from alt_ros.nodes.conversions import to_decision
+from alt_ros.nodes.executor_chunks import read_chunk, subscribe_chunks
 from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.executor_status import ExecutorStatus
 from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
+from alt_ros.safety import AfterOod, Role
 from alt_ros.types import NANOSECONDS
-
-MAX_BYTES = 1_000_000
-"""A longer chunk is not even made a message of, which would take the ticks' time."""
 
 
 class ExecutorNode(AltNode):
@@ -65,9 +63,7 @@ class ExecutorNode(AltNode):
             Float64, "target_gripper", COMMAND
         )
         self._status = ExecutorStatus(self)
-        self.create_subscription(
-            ActionChunk, "alt/action_chunk", self._on_chunk, RELIABLE, raw=True
-        )
+        subscribe_chunks(self, AfterOod(p.after_ood), self._on_chunk)
         self.create_subscription(OodFlag, "alt/ood", self._on_ood, RELIABLE)
         self.create_subscription(Header, "alt/observation_stamp", self._on_observation, RELIABLE)
         self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SENSOR)
@@ -106,28 +102,17 @@ class ExecutorNode(AltNode):
         now = self._now()
         return Moment.of(now) if self._simulated else Moment(now, time.monotonic_ns())
 
-    def _on_chunk(self, raw: bytes) -> None:
-        if len(raw) > MAX_BYTES:
-            self._refuse("chunk is too long")
-            return
-        message = deserialize_message(raw, ActionChunk)
-        frame = message.header.frame_id
-        if frame and self._frame_id and frame != self._frame_id:
-            self._refuse(f"chunk is in frame '{frame}' and the arm's pose in '{self._frame_id}'")
-            return
+    def _on_chunk(self, role: Role, raw: bytes) -> None:
         try:
-            chunk = chunk_of(message)
+            chunk, published = read_chunk(raw, self._frame_id)
         except DataError as error:
-            self._refuse("chunk is damaged")
             self.get_logger().warning(str(error), throttle_duration_sec=1.0)
+            with self._lock:
+                self._executor.refused[str(error).split(":")[0]] += 1
             return
         with self._lock:
-            if not self._executor.offer_chunk(chunk, self._at()):
-                self._status.accepted(chunk.stamp, nanoseconds(message.observation_published))
-
-    def _refuse(self, reason: str) -> None:
-        with self._lock:
-            self._executor.refused[reason] += 1
+            if not self._executor.offer_chunk(chunk, self._at(), role):
+                self._status.accepted(chunk.stamp, published)
 
     def _on_ood(self, message: OodFlag) -> None:
         decision = to_decision(message)

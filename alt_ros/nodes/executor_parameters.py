@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alt_ros.execution import Executor
 from alt_ros.nodes.parameters import parameter
 from alt_ros.receding_horizon import BLENDINGS, HorizonConfig
-from alt_ros.safety import SafetyLimits
+from alt_ros.safety import AfterOod, SafetyLimits
 
 _LIMITS = SafetyLimits()
 
@@ -45,8 +45,11 @@ class ExecutorParameters:
     max_chunk_age: float = parameter(
         0.5, "Oldest observation that a chunk may answer", unit="s", low=0.01, high=10.0
     )
-    resume_after_ood: bool = parameter(
-        False, "Go on by itself when the scene is in distribution again; else arm anew"
+    after_ood: str = parameter(
+        AfterOod.STOP.value,
+        "After the out-of-distribution flag: hold until armed anew, hold while it is up, return "
+        "along the recalled demonstration and hold, or follow alt/fallback_chunk while it is up",
+        choices=tuple(choice.value for choice in AfterOod),
     )
     require_monitor: bool = parameter(
         True, "Send nothing without decisions of the out-of-distribution monitor"
@@ -184,7 +187,7 @@ class ExecutorParameters:
             self.limits(),
             self.horizon(),
             control_period=control_period,
-            resume_after_ood=self.resume_after_ood,
+            after_ood=AfterOod(self.after_ood),
             require_monitor=self.require_monitor,
         )
 

@@ -62,7 +62,7 @@ class ExecutorProbe:
         now = self._now()
         header = Header(stamp=to_time(now), frame_id=FRAME_ID)
         self._observations.publish(header)
-        self._flags.publish(OodFlag(header=header, score=0.99, threshold=0.9))
+        self._flags.publish(OodFlag(header=header, score=0.1, threshold=1.0))
         self._chunks.publish(to_chunk(self._chunk(now), FRAME_ID, "probe"))
 
     def _chunk(self, now: int) -> Chunk:

@@ -19,6 +19,8 @@ from alt_ros.safety import State
 LEVELS = {
     State.FAULT: DiagnosticStatus.ERROR,
     State.HOLDING: DiagnosticStatus.WARN,
+    State.RETURNING: DiagnosticStatus.WARN,
+    State.FALLBACK: DiagnosticStatus.WARN,
     State.STOPPED: DiagnosticStatus.WARN,
 }
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from alt_ros.audit.commands import CommandAudit
+from alt_ros.audit.commands import SENDING, CommandAudit
+from alt_ros.safety import SENDING as SENDING_STATES
 from alt_ros.safety import SafetyLimits
 
 MS = 1_000_000
@@ -192,6 +193,10 @@ def test_a_command_in_a_state_that_sends_nothing_is_found(state):
     audit.state(state, PERIOD)
     audit.command(T0 + 2 * PERIOD, HOME, 0.05, 2 * PERIOD)
     assert audit.counts == {f"sent while {state}": 1}
+
+
+def test_every_state_in_which_the_executor_sends_is_known():
+    assert {state.value for state in SENDING_STATES} == SENDING
 
 
 def test_the_order_of_state_and_command_on_the_wire_is_forgiven_for_the_delay():
