@@ -34,6 +34,11 @@ class TrainingConfig:
             0 keeps the running averages, which see augmented frames at many rates of learning.
         seed: Of weights, batches and augmentation.
         augmentation: What changes from one copy of a frame to the other.
+        contrastive_weight: Of NT-Xent in the loss; 0 leaves it out.
+        task_weight: Of the task head's error in the loss, see ``training.task``; 0 has no head.
+        task_ahead: Which frames ahead the task head predicts the motion to.
+        positive_reach: The second copy is of a frame up to this many away in time from the first
+            one's (time-contrastive, Sermanet et al. 2018); 0 takes the same frame, as the paper.
     """
 
     steps: int = 7200
@@ -49,9 +54,14 @@ class TrainingConfig:
     statistics_batches: int = 8
     seed: int = 0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    contrastive_weight: float = 1.0
+    task_weight: float = 0.0
+    task_ahead: tuple[int, ...] = (4, 10, 20, 30)
+    positive_reach: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "validation", tuple(self.validation))
+        object.__setattr__(self, "task_ahead", tuple(self.task_ahead))
         if self.steps < 1 or self.checkpoint_every < 1 or self.statistics_batches < 0:
             raise ConfigurationError(
                 "training: steps and checkpoint_every must be at least 1 and statistics_batches "
@@ -69,6 +79,14 @@ class TrainingConfig:
                 f"negative, got {self.temperature}, {self.seed}, {self.temporal_exclusion}"
             )
 
+        weights = self.contrastive_weight, self.task_weight
+        if min(weights) < 0.0 or not sum(weights) > 0.0 or self.positive_reach < 0:
+            raise ConfigurationError(
+                "training: contrastive_weight and task_weight must not be negative, one of them "
+                f"positive, and positive_reach not negative, got {weights[0]}, {weights[1]} and "
+                f"{self.positive_reach}"
+            )
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         if self.schedule == "constant":
@@ -81,7 +99,8 @@ class TrainingConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "validation": list(self.validation)}
+        lists = {"validation": list(self.validation), "task_ahead": list(self.task_ahead)}
+        return {**asdict(self), **lists}
 
 
 @dataclass(frozen=True)

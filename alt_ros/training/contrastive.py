@@ -3,7 +3,8 @@
 He et al. 2026 (arXiv 2505.05787), with the faults of the released code mended: neighbours in time
 are no negatives (``encoders.contrastive``), the table is embedded without augmentation
 (``training.alt_bundle``). A run that was killed goes on at its last checkpoint and ends with the
-same weights as an unbroken one: everything random depends on the seed and the step alone.
+same weights as an unbroken one: everything random depends on the seed and the step alone. Beside
+the contrastive loss, or in its place, a task head may teach what to do next (``training.task``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.encoders.augmentation import Augmentation
@@ -33,6 +36,7 @@ from alt_ros.errors import ConfigurationError, DataError, DependencyError
 from alt_ros.training.configuration import TrainingConfig, TrainingResult
 from alt_ros.training.frames import FrameReader
 from alt_ros.training.sampling import BatchSampler
+from alt_ros.training.task import TaskHead, task_targets
 from alt_ros.training.validation import validate_encoder
 
 if TYPE_CHECKING:
@@ -153,6 +157,7 @@ class _Run:
         lengths = np.diff(ends, prepend=0)
         self._demonstration = torch.from_numpy(np.repeat(np.arange(len(ends)), lengths))
         self._frame = torch.from_numpy(np.concatenate([np.arange(n) for n in lengths]))
+        self._first, self._last = ends - lengths, ends - 1
         # Everything that the weights depend on; a checkpoint of another run is refused.
         self._identity = json.dumps(
             {
@@ -166,7 +171,12 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.encoder = MultiViewEncoder(spec, weights).to(device).train()
-        self._optimiser = torch.optim.Adam(self.encoder.parameters(), lr=config.learning_rate)
+            self._targets, self._head = torch.zeros((store.frames, 0)), nn.Identity()
+            if config.task_weight:
+                self._targets = torch.from_numpy(task_targets(store, config.task_ahead))
+                self._head = TaskHead(spec.embedding_size, self._targets.shape[1]).to(device)
+        parameters = [*self.encoder.parameters(), *self._head.parameters()]
+        self._optimiser = torch.optim.Adam(parameters, lr=config.learning_rate)
         self.losses: list[float] = []
 
     def step(self, step: int) -> float:
@@ -174,21 +184,15 @@ class _Run:
         rows = self._sampler.draw(step)
         seed = np.random.SeedSequence([self._config.seed, step, 1]).generate_state(1)
         torch.manual_seed(int(seed[0]))
-        images, poses = self._frames.raw(rows)
-        pairs = [(self._augmentation.images(images), self._poses(poses)) for _ in range(2)]
+        copies = [rows]
+        if self._config.contrastive_weight:
+            copies.append(self._positives(rows, step))
+        parts = [self._frames.raw(of) for of in copies]
         embeddings, _ = self.encoder(
-            torch.cat([image for image, _ in pairs]).to(self._device),
-            torch.cat([pose for _, pose in pairs]).to(self._device),
+            torch.cat([self._augmentation.images(image) for image, _ in parts]).to(self._device),
+            torch.cat([self._poses(pose) for _, pose in parts]).to(self._device),
         )
-        first, second = embeddings.chunk(2)
-        loss = nt_xent(
-            first,
-            second,
-            self._demonstration[rows].to(self._device),
-            self._frame[rows].to(self._device),
-            temperature=self._config.temperature,
-            temporal_exclusion=self._config.temporal_exclusion,
-        )
+        loss = self._loss(embeddings, rows, np.concatenate(copies))
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.rate(step)
         self._optimiser.zero_grad()
@@ -203,6 +207,39 @@ class _Run:
         self.losses.append(value)
         return value
 
+    def _positives(self, rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        """Return the rows whose copies belong to those of ``rows``."""
+        reach = self._config.positive_reach
+        if not reach:
+            return rows
+        offsets = np.random.default_rng([self._config.seed, step, 2]).integers(
+            -reach, reach + 1, len(rows)
+        )
+        demonstration = self._demonstration[rows].numpy()
+        return np.clip(rows + offsets, self._first[demonstration], self._last[demonstration])
+
+    def _loss(
+        self, embeddings: Tensor, rows: NDArray[np.int64], copies: NDArray[np.int64]
+    ) -> Tensor:
+        """Return the weighted sum for the embeddings of ``copies``, whose first are ``rows``."""
+        config = self._config
+        loss = embeddings.new_zeros(())
+        if config.contrastive_weight:
+            first, second = embeddings.chunk(2)
+            loss = loss + config.contrastive_weight * nt_xent(
+                first,
+                second,
+                self._demonstration[rows].to(self._device),
+                self._frame[rows].to(self._device),
+                temperature=config.temperature,
+                temporal_exclusion=config.temporal_exclusion + config.positive_reach,
+            )
+        if config.task_weight:
+            targets = self._targets[copies].to(self._device)
+            error = functional.smooth_l1_loss(self._head(embeddings), targets)
+            loss = loss + config.task_weight * error
+        return loss
+
     def _poses(self, poses: Tensor) -> Tensor:
         return self._augmentation.poses(poses) if self.encoder.spec.use_pose else poses
 
@@ -214,6 +251,7 @@ class _Run:
             "done": done,
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             "encoder": self.encoder.state_dict(),
+            "head": self._head.state_dict(),
             "optimiser": self._optimiser.state_dict(),
         }
         with partial.open("wb") as file:
@@ -240,6 +278,7 @@ class _Run:
                 "choose another output folder, or delete it"
             )
         self.encoder.load_state_dict(state["encoder"])
+        self._head.load_state_dict(state["head"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.losses = [float(loss) for loss in state["losses"]]
         return done

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from alt_ros.encoders.augmentation import Augmentation, AugmentationConfig
+from alt_ros.encoders.augmentation import STRONG, Augmentation, AugmentationConfig
 from alt_ros.errors import ConfigurationError
 from alt_ros.preprocessing import network_input
 
@@ -49,7 +49,45 @@ def test_pose_noise_keeps_quaternions_unit_and_has_the_stated_size():
     assert torch.equal(Augmentation(32, 40, OFF).poses(poses), poses)
 
 
-@pytest.mark.parametrize("change", [{"hue": 0.6}, {"crop_scale": 0.0}, {"pose_noise": -1.0}])
+def test_views_of_a_frame_change_together_or_each_by_itself():
+    view = images(1)[:, :1]
+    same = view.expand(-1, 2, -1, -1, -1)
+    together, apart = (
+        Augmentation(32, 40, AugmentationConfig(views_apart=way)).images(same)[0]
+        for way in (False, True)
+    )
+    assert torch.equal(together[0], together[1])
+    assert not torch.equal(apart[0], apart[1])
+
+
+def test_patches_are_of_one_colour_and_small():
+    torch.manual_seed(3)
+    grey = torch.full((40, 1, 3, 32, 40), 128, dtype=torch.uint8)
+    config = AugmentationConfig(0.0, 0.0, 0.0, 0.0, crop_scale=1.0, patches=1)
+    plain = Augmentation(32, 40, OFF).images(grey)
+    other = (Augmentation(32, 40, config).images(grey) != plain).any(dim=2)[:, 0]  # (40, 32, 40)
+    covered = other.flatten(1).sum(dim=1)
+    assert 5 <= int((covered > 0).sum()) <= 35
+    assert int(covered.max()) <= 4 * 5
+
+
+def test_blur_takes_contrast_between_neighbours_away():
+    torch.manual_seed(0)
+    config = AugmentationConfig(0.0, 0.0, 0.0, 0.0, crop_scale=1.0, blur=1.0)
+    sharp, soft = (Augmentation(32, 40, c).images(images()) for c in (OFF, config))
+    assert float(soft.diff(dim=-1).abs().mean()) < 0.5 * float(sharp.diff(dim=-1).abs().mean())
+
+
+def test_the_strong_augmentation_gives_finite_images_of_the_same_shape():
+    changed = Augmentation(32, 40, STRONG).images(images())
+    assert changed.shape == (3, 2, 3, 32, 40)
+    assert bool(torch.isfinite(changed).all())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hue": 0.6}, {"crop_scale": 0.0}, {"pose_noise": -1.0}, {"blur": 1.5}, {"patches": -1}],
+)
 def test_changes_out_of_bounds_are_refused(change):
     with pytest.raises(ConfigurationError, match="augmentation"):
         AugmentationConfig(**change)

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,3 +124,42 @@ def test_a_loss_that_is_no_number_stops_the_training(store, spec, tmp_path):
     config = TrainingConfig(steps=20, batch_size=4, learning_rate=1e30)
     with pytest.raises(DataError, match="lower learning_rate"):
         train_encoder(store, spec, config, tmp_path, tensorboard=False, device="cpu")
+
+
+def test_with_a_task_head_frames_of_like_motion_come_near_and_a_broken_run_goes_on(
+    store, spec, tmp_path
+):
+    config = replace(QUICK, steps=60, contrastive_weight=0.0, task_weight=1.0, checkpoint_every=30)
+    train_encoder(store, spec, config, tmp_path / "broken", stop_at=30, tensorboard=False)
+    result = train_encoder(store, spec, config, tmp_path / "broken", tensorboard=False)
+    whole = train_encoder(store, spec, config, tmp_path / "whole", tensorboard=False)
+    assert result is not None
+    assert whole is not None
+    assert result.resumed_at == 30
+    assert result.loss_last == whole.loss_last
+    assert whole.loss_last < 0.6 * whole.loss_first
+
+
+def test_positives_of_a_time_contrastive_run_stay_in_their_demonstration(store, spec, tmp_path):
+    far, near = (
+        train_encoder(
+            store,
+            spec,
+            replace(QUICK, positive_reach=reach),
+            tmp_path / str(reach),
+            tensorboard=False,
+        )
+        for reach in (100, 0)
+    )
+    assert far is not None
+    assert near is not None
+    assert np.isfinite(far.loss_last)
+    assert far.loss_last > near.loss_last  # the ends of a demonstration are not one frame
+
+
+@pytest.mark.parametrize(
+    "change", [{"contrastive_weight": 0.0}, {"task_weight": -1.0}, {"positive_reach": -1}]
+)
+def test_weights_that_train_nothing_are_refused(change):
+    with pytest.raises(ConfigurationError, match="contrastive_weight and task_weight"):
+        replace(QUICK, **change)
