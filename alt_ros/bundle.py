@@ -33,7 +33,7 @@ from alt_ros.types import ActionLayout
 if TYPE_CHECKING:
     from alt_ros.encoders.runtime import EncoderRuntime
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 ENCODER = "encoder.pt"
 TABLE = "table.npz"
@@ -55,9 +55,9 @@ class Bundle:
         table: The demonstration frames.
         index: Searches the table's embeddings.
         index_report: How the index was built.
-        calibration: Where the threshold came from.
+        calibration: What is usual, and from where on an observation is strange.
         retrieval: How a frame is chosen.
-        monitor: When the out-of-distribution flag goes up; its threshold is the calibration's.
+        monitor: When the out-of-distribution flag goes up and down.
         horizon: Prediction horizon Tp, actions.
         provenance: Store, seeds and training settings, as the training wrote them.
         created: Time of writing, ISO 8601, UTC.
@@ -93,8 +93,8 @@ class Bundle:
             threads: See ``EncoderRuntime``.
 
         Raises:
-            BundleError: A file is missing or damaged, the parts do not fit each other, or a newer
-                alt_ros wrote the bundle.
+            BundleError: A file is missing or damaged, the parts do not fit each other, or the
+                bundle is of another format.
             ConfigurationError: The device is not there.
         """
         path = Path(path)
@@ -107,7 +107,6 @@ class Bundle:
             index = index_type(report.kind).load(path / INDEX, table.embedding_size)
             if report.ef:
                 index.ef = report.ef
-            calibration = Calibration.load(path / CALIBRATION)
             bundle = cls(
                 path=path,
                 spec=spec,
@@ -115,13 +114,9 @@ class Bundle:
                 table=table,
                 index=index,
                 index_report=report,
-                calibration=calibration,
+                calibration=Calibration.load(path / CALIBRATION),
                 retrieval=RetrievalConfig.from_json(manifest["retrieval"]),
-                monitor=replace(
-                    MonitorConfig.from_json(manifest["monitor"]),
-                    threshold=calibration.threshold,
-                    view_thresholds=calibration.view_thresholds,
-                ),
+                monitor=MonitorConfig.from_json(manifest["monitor"]),
                 horizon=int(manifest["horizon"]),
                 provenance=manifest["provenance"],
                 created=str(manifest["created"]),
@@ -148,6 +143,7 @@ class Bundle:
     def lookup(
         self,
         *,
+        calibration: Calibration | None = None,
         retrieval: RetrievalConfig | None = None,
         monitor: MonitorConfig | None = None,
         horizon: int | None = None,
@@ -158,6 +154,7 @@ class Bundle:
             self.index,
             self.spec.views,
             horizon if horizon is not None else self.horizon,
+            calibration or self.calibration,
             retrieval or self.retrieval,
             monitor or self.monitor,
         )
@@ -171,6 +168,27 @@ class Bundle:
     def period(self) -> int:
         """Time from one action to the next, ns."""
         return self.table.period
+
+    def recalibrated(self, calibration: Calibration) -> Bundle:
+        """Write the bundle's folder anew, whole or not at all, with another calibration.
+
+        Raises:
+            BundleError: The folder cannot be read any more.
+        """
+        write_bundle(
+            self.path,
+            spec=self.spec,
+            encoder=self.path / ENCODER,
+            table=self.table,
+            index=self.index,
+            index_report=self.index_report,
+            calibration=calibration,
+            retrieval=self.retrieval,
+            monitor=self.monitor,
+            horizon=self.horizon,
+            provenance=self.provenance,
+        )
+        return replace(Bundle.load(self.path, encoder=False), encoder=self.encoder)
 
     def _check_fit(self) -> None:
         _check_parts(f"bundle '{self.path}'", self.spec, self.table, self.index, self.horizon)
@@ -199,9 +217,9 @@ def write_bundle(
         table: The demonstration frames.
         index: Searches the table's embeddings.
         index_report: How the index was built.
-        calibration: Where the threshold came from.
+        calibration: What is usual, and from where on an observation is strange.
         retrieval: How a frame is chosen.
-        monitor: When the flag goes up and down; its threshold is taken from the calibration.
+        monitor: When the flag goes up and down.
         horizon: Prediction horizon Tp, actions.
         provenance: Store, seeds and training settings; JSON values.
 
@@ -285,10 +303,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise TypeError(f"format must be a whole number, got {version!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"bundle '{path}': {MANIFEST} is damaged: {error}") from error
-    if version > FORMAT:
+    if version != FORMAT:
+        remedy = "update alt_ros" if version > FORMAT else "write it anew with 'alt index'"
         raise BundleError(
-            f"bundle '{path}' is of format {version}, this alt_ros {alt_ros.__version__} reads up "
-            f"to {FORMAT}: update alt_ros"
+            f"bundle '{path}' is of format {version}, this alt_ros {alt_ros.__version__} reads "
+            f"{FORMAT}: {remedy}"
         )
     if manifest.get(_SELF_HASH) != _manifest_hash(manifest):
         raise BundleError(

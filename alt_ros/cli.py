@@ -36,7 +36,7 @@ app.command(bench, name="bench", help="Measure, as ratios in one run.")
 def demo(
     folder: Path = Path("build/demo"),
     demonstrations: int = 31,
-    calibration: int = 12,
+    calibration: int = 24,
     trials: int = 10,
     ood_trials: int = 6,
     seed: int = 0,
@@ -314,8 +314,8 @@ def index(
     kind: Literal["hnsw", "exact"] = "hnsw",
     horizon: int = 30,
     calibration_store: Path | None = None,
-    false_alarm_rate: float | None = None,
-    episode_rate: float | None = None,
+    rate: float = 0.05,
+    per: Literal["episode", "frame"] = "episode",
     threshold: float | None = None,
     device: str = "auto",
 ) -> None:
@@ -329,10 +329,9 @@ def index(
         horizon: Prediction horizon Tp, actions of a chunk.
         calibration_store: Demonstrations that were held out; without them the threshold is
             calibrated by leaving one demonstration out.
-        false_alarm_rate: Share of ordinary frames that may fall below the threshold; by default
-            the lowest that the calibration frames can vouch for.
-        episode_rate: Share of ordinary episodes that may be flagged; in place of a rate of frames.
-        threshold: Gamma, given instead of calibrated.
+        rate: Share of ordinary episodes, or frames, that may be strange.
+        per: What the rate counts.
+        threshold: Gamma, given instead of calibrated: the paper's rule.
         device: auto, cpu or cuda.
     """
     from alt_ros.training.alt_bundle import bundle_from_training
@@ -345,8 +344,8 @@ def index(
             kind=kind,
             horizon=horizon,
             calibration_store=calibration_store,
-            false_alarm_rate=false_alarm_rate,
-            episode_rate=episode_rate,
+            rate=rate,
+            per=per,
             threshold=threshold,
             device=device,
             progress=progress,
@@ -354,9 +353,83 @@ def index(
     report, calibration = built.index_report, built.calibration
     say(
         f"written: {bundle}; {len(built.table)} frames, recall {report.recall:.3f} at ef "
-        f"{report.ef}; gamma {calibration.threshold:.4f} ({calibration.how}, "
-        f"{calibration.frames} frames)"
+        f"{report.ef}; threshold {calibration.threshold:.4f} on {', '.join(calibration.bands)} "
+        f"({calibration.how}, {calibration.episodes} episodes)"
     )
+    say(calibration.explained())
+
+
+@app.command
+def calibrate(
+    bundle: Positional[Path],
+    episodes: Positional[Path | None] = None,
+    rate: float = 0.05,
+    per: Literal["episode", "frame"] = "episode",
+    scores: tuple[str, ...] = ("cosine", "view"),
+    bins: int = 8,
+    plot: Path | None = None,
+    json: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Learn from ordinary episodes what is usual, and set the threshold of the monitor by it.
+
+    Args:
+        bundle: Folder of the bundle; its calibration is replaced.
+        episodes: Successful demonstrations that its table does not hold: bags, a store or any
+            other format. Without them each demonstration of the table is left out in turn.
+        rate: Share of ordinary episodes, or frames, that may be strange.
+        per: What the rate counts.
+        scores: Which make the level: view (every view's), view:<name>, cosine, local_density,
+            mahalanobis, nearest_demonstrations, jumps, disagreement, pose_residual.
+        bins: Parts of the motion that have a usual value of their own.
+        plot: Draw the bands and the levels into this PNG.
+        json: Where the figures go.
+        device: auto, cpu or cuda.
+    """
+    import numpy as np
+
+    from alt_ros.audit.calibration_picture import draw_calibration
+    from alt_ros.bundle import Bundle
+    from alt_ros.training.alt_bundle import calibrate_table, embed_episodes
+
+    loaded = Bundle.load(bundle, encoder=episodes is not None, device=device)
+    queries = None
+    with progress_bar(console, "scoring ordinary episodes") as progress:
+        if episodes is not None:
+            assert loaded.encoder is not None
+            queries = embed_episodes(
+                loaded.encoder, _demonstrations(episodes, None), progress=progress
+            )
+        calibration, scored = calibrate_table(
+            loaded.table,
+            loaded.index,
+            loaded.spec.views,
+            queries,
+            scores=scores,
+            rate=rate,
+            per=per,
+            bins=bins,
+            retrieval=loaded.retrieval,
+            monitor=loaded.monitor,
+            progress=progress,
+        )
+    loaded.recalibrated(calibration)
+    table = Table(
+        "score", "usual", "strange above", title="at the start, in the middle, at the end"
+    )
+    for name, band in calibration.bands.items():
+        values = [band.value_at(z, np.array([0.0, 0.5, 1.0])) for z in (0, calibration.threshold)]
+        table.add_row(name, *(", ".join(f"{v:.4f}" for v in row) for row in values))
+    Console().print(table)
+    say(
+        f"written: {bundle}; threshold {calibration.threshold:.4f} ({calibration.how}, "
+        f"{calibration.episodes} episodes for it, {calibration.band_episodes} for the bands)"
+    )
+    say(calibration.explained())
+    if plot is not None:
+        draw_calibration(plot, calibration, scored)
+        say(f"written: {plot}")
+    write(json, calibration.to_json())
 
 
 @app.command

@@ -38,7 +38,7 @@ EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
 PREDICTION_HORIZON = 30
-EPISODE_FALSE_ALARM_RATE = 0.03
+FALSE_ALARM_RATE = 0.05
 RECORDED_TOPICS = (
     "/wrist/image_raw",
     "/third_person/image_raw",
@@ -65,7 +65,7 @@ class DemoOptions:
 
     folder: Path = Path("build/demo")
     demonstrations: int = 31
-    calibration: int = 12
+    calibration: int = 24
     trials: int = 10
     ood_trials: int = 6
     seed: int = 0
@@ -206,7 +206,7 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
             spec,
             folder / "bundle",
             calibration_store=calibration,
-            episode_rate=EPISODE_FALSE_ALARM_RATE,
+            rate=FALSE_ALARM_RATE,
             horizon=PREDICTION_HORIZON,
             provenance=result.to_json(),
             progress=progress,

@@ -8,6 +8,7 @@ robot whose actions are not end-effector poses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -188,10 +189,18 @@ class OodDecision:
 
     Attributes:
         flag: True while the scene counts as strange.
-        score: Cosine similarity to the nearest demonstration frame.
-        threshold: Gamma: a score below it is strange.
+        score: Level of the observation: how strange its strangest score is, in scales of that
+            score's band; 1 - cosine similarity where gamma was given. Infinite for an observation
+            with a value that is not finite.
+        threshold: A level above it is strange.
         neighbour: The nearest demonstration frame.
-        view: The view least like the recalled frame, where the flag is up; else empty.
+        view: The strangest view, where the flag is up; else empty.
+        quantile: Share of the calibration's levels at or below the score, 0 to 1; NaN where the
+            threshold was given.
+        cause: Name of the strangest score; "not_finite" where a value was not finite.
+        scores: Names of the S scores that make the level.
+        values: (S) their values, each in its own unit; NaN where one says nothing.
+        strangeness: (S) the same in scales of their bands.
     """
 
     flag: bool
@@ -199,3 +208,15 @@ class OodDecision:
     threshold: float
     neighbour: Neighbour
     view: str = ""
+    quantile: float = math.nan
+    cause: str = ""
+    scores: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    strangeness: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.values) == len(self.strangeness):
+            raise DataError(
+                "decision: a value and a strangeness for each score are needed, got "
+                f"{len(self.scores)} names, {len(self.values)} and {len(self.strangeness)}"
+            )

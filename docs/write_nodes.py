@@ -48,7 +48,8 @@ GRIPPER = ("gripper_state", "sensor_msgs/JointState", "sensor", "measured openin
 OBSERVATION = ("alt/observation", "alt_ros/Observation", "newest", "paired images with the pose")
 EMBEDDING = ("alt/embedding", "alt_ros/Embedding", "reliable", "unit vector, and one of each view")
 CHUNK = ("alt/action_chunk", "alt_ros/ActionChunk", "reliable", "Tp actions and their source")
-OOD = ("alt/ood", "alt_ros/OodFlag", "reliable", "flag, score, threshold, strangest view")
+RETURN_CHUNK = ("alt/return_chunk", "alt_ros/ActionChunk", "reliable", "the way back, on a flag")
+OOD = ("alt/ood", "alt_ros/OodFlag", "reliable", "flag, level, threshold, cause, strangest view")
 STAMP = ("alt/observation_stamp", "std_msgs/Header", "reliable", "stamp of every observation")
 TWIST = ("target_twist", "geometry_msgs/TwistStamped", "command", "commanded velocity")
 TRAJECTORY = (
@@ -85,12 +86,26 @@ NODES = (
         },
     ),
     ("encoder", "Encoder", {SUBSCRIBES: [OBSERVATION], PUBLISHES: [EMBEDDING]}),
-    ("lookup", "Lookup", {SUBSCRIBES: [EMBEDDING], PUBLISHES: [CHUNK, OOD]}),
+    ("lookup", "Lookup", {SUBSCRIBES: [EMBEDDING], PUBLISHES: [CHUNK, RETURN_CHUNK, OOD]}),
     (
         "executor",
         "ExecutorNode",
         {
-            SUBSCRIBES: [CHUNK, OOD, STAMP, POSE, GRIPPER, JOINTS],
+            SUBSCRIBES: [
+                CHUNK,
+                (*RETURN_CHUNK[:3], "with `after_ood` return: the way back"),
+                (
+                    "alt/fallback_chunk",
+                    "alt_ros/ActionChunk",
+                    "reliable",
+                    "with `after_ood` fallback: another policy's",
+                ),
+                OOD,
+                STAMP,
+                POSE,
+                GRIPPER,
+                JOINTS,
+            ],
             PUBLISHES: [
                 TARGET,
                 TWIST,

@@ -13,7 +13,8 @@ from alt_ros.encoders.network import MultiViewEncoder
 from alt_ros.encoders.runtime import EncoderRuntime
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.encoders.torchscript import export_encoder
-from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.bands import Band
+from alt_ros.lookup.calibration import EXTRAPOLATED, HELD_OUT, Calibration
 from alt_ros.lookup.index import build_index
 from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
@@ -24,6 +25,21 @@ from tables import table
 
 SPEC = EncoderSpec(("wrist", "third_person"), 32, 32, embedding_size=16, view_size=8)
 LENGTHS = (6, 4, 5)
+CALIBRATION = Calibration(
+    threshold=4.0,
+    bands={
+        "cosine": Band((-6.0, -5.0), (0.5, 0.6), 1e-3),
+        "view:wrist": Band((-5.0,), (0.8,), 1e-3),
+        "view:third_person": Band((-5.0,), (0.8,), 1e-3),
+    },
+    how=HELD_OUT,
+    rate=0.05,
+    guarantee=EXTRAPOLATED,
+    episodes=6,
+    frames=400,
+    band_episodes=6,
+    levels=(0.5, 1.0, 1.5, 2.0, 2.5, 3.0),
+)
 
 
 def observation(row: int, stamp: int | None = None) -> Observation:
@@ -52,9 +68,9 @@ def write_small_bundle(path: Path, **changes: object) -> Path:
         "table": held,
         "index": index,
         "index_report": report,
-        "calibration": Calibration(0.75, 0.01, 400, 6, "held_out", 0.05, (0.5, 0.6)),
+        "calibration": CALIBRATION,
         "retrieval": RetrievalConfig(neighbours=4),
-        "monitor": MonitorConfig(raise_after=3, clear_after=4),
+        "monitor": MonitorConfig(raise_count=3, raise_window=3, clear_after=4),
         "horizon": 4,
         "provenance": {"store": "cups", "seed": 0},
         **changes,

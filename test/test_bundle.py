@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bundles import SPEC, observation, write_small_bundle
+from bundles import CALIBRATION, SPEC, observation, write_small_bundle
 
 import alt_ros
 from alt_ros.bundle import FILES, MANIFEST, Bundle
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import BundleError
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.index import ExactIndex, IndexReport
 
 LOAD_WITHOUT_TORCH = """
@@ -52,10 +53,8 @@ def test_a_bundle_comes_back_as_it_was_written(bundle):
     read = Bundle.load(bundle, device="cpu")
     assert read.spec == SPEC
     assert (read.horizon, read.period, read.layout.size) == (4, 50_000_000, 10)
-    assert read.calibration.how == "held_out"
-    assert read.monitor.threshold == read.calibration.threshold == 0.75
-    assert (read.monitor.raise_after, read.monitor.clear_after) == (3, 4)
-    assert read.monitor.view_thresholds == (0.5, 0.6)
+    assert read.calibration == CALIBRATION
+    assert (read.monitor.raise_window, read.monitor.clear_after) == (3, 4)
     assert read.retrieval.neighbours == 4
     assert read.index.ef == read.index_report.ef
     assert read.provenance == {"store": "cups", "seed": 0}
@@ -79,7 +78,7 @@ def test_without_the_encoder_torch_is_not_imported(bundle):
 
 def test_the_manifest_states_versions_units_rates_and_hashes(bundle):
     manifest = json.loads((bundle / MANIFEST).read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["units"]["position"] == "m"
     assert manifest["period"] == 50_000_000
     assert (manifest["demonstrations"], manifest["frames"]) == (3, 15)
@@ -122,9 +121,32 @@ def test_a_file_that_was_cut_off_is_named(bundle, name):
 
 
 def test_a_bundle_of_a_newer_format_asks_for_an_update(bundle):
-    rewrite(bundle, format=2)
-    with pytest.raises(BundleError, match="is of format 2, .* reads up to 1: update alt_ros"):
+    rewrite(bundle, format=3)
+    with pytest.raises(BundleError, match="is of format 3, .* reads 2: update alt_ros"):
         Bundle.load(bundle, encoder=False)
+
+
+def test_a_bundle_of_an_older_format_is_to_be_written_anew(bundle):
+    rewrite(bundle, format=1)
+    with pytest.raises(BundleError, match="is of format 1, .* anew with 'alt index'"):
+        Bundle.load(bundle, encoder=False)
+
+
+def test_another_calibration_leaves_all_the_rest_as_it_was(bundle):
+    before = Bundle.load(bundle, encoder=False)
+    calibration = Calibration.given(0.6)
+    assert before.recalibrated(calibration).calibration == calibration
+    read = Bundle.load(bundle, device="cpu")
+    assert read.calibration == calibration
+    assert read.encoder_id == before.encoder_id == read.encoder.encoder_id
+    assert read.table.embeddings.tobytes() == before.table.embeddings.tobytes()
+    assert (read.retrieval, read.monitor, read.horizon) == (
+        before.retrieval,
+        before.monitor,
+        before.horizon,
+    )
+    assert (read.provenance, read.index_report) == (before.provenance, before.index_report)
+    assert {file.name for file in bundle.iterdir()} == {*FILES, MANIFEST}
 
 
 @pytest.mark.parametrize(
@@ -170,8 +192,6 @@ def test_something_that_is_no_bundle_is_not_replaced(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_bundle(bundle, monkeypatch):
-    from alt_ros.lookup.calibration import Calibration
-
     def fail(self, path):
         raise OSError("disk full")
 

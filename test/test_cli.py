@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ import pytest
 import zarr
 from PIL import Image
 
+sys.path.append(str(Path(__file__).parent))
+from bundles import write_small_bundle
+
+from alt_ros.bundle import Bundle
 from alt_ros.cli import main
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.store import write_store
@@ -24,7 +29,7 @@ from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.types import ActionLayout, Observation
 
 ALT = Path(sys.executable).with_name("alt")
-COMMANDS = ("demo", "up", "data", "bench", "eval", "train", "index", "doctor")
+COMMANDS = ("demo", "up", "data", "bench", "eval", "train", "index", "calibrate", "doctor")
 ALL = [
     *((name,) for name in COMMANDS),
     *(("data", name) for name in ("inspect", "import")),
@@ -112,7 +117,7 @@ def push(tmp_path: Path) -> Path:
 
 def test_help_lists_every_command():
     said = succeeds("--help")
-    assert "{data,bench,demo,up,eval,train,index,doctor}" in said
+    assert "{data,bench,demo,up,eval,train,index,calibrate,doctor}" in said
     assert all(f"• {name}" in said for name in COMMANDS)
 
 
@@ -131,7 +136,7 @@ def test_an_option_and_a_command_that_do_not_exist_are_refused():
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["eval --bundle", "up --bundle", "bench recall"])
+@pytest.mark.parametrize("command", ["eval --bundle", "up --bundle", "bench recall", "calibrate"])
 def test_a_missing_bundle_is_one_line(tmp_path, command):
     line = refused(*command.split(), tmp_path / "absent")
     assert line == f"alt: bundle '{tmp_path}/absent' must hold manifest.json, it is missing"
@@ -227,12 +232,52 @@ def test_from_store_to_bundle_to_recall(tmp_path, store, alt_here):
         *("--device", "cpu", "--threshold", "0.5"),
     )
     assert "40 frames" in said
-    assert "gamma 0.5000" in said
+    assert "threshold 0.5000 on cosine (given" in said
+    assert "nothing is known of the rate of false alarms" in said
     said = alt_here("bench", "recall", bundle, "--horizon", "3", "--json", figures)
     assert "40 frames of 4 demonstrations" in said
     values = json.loads(figures.read_text())
     assert values["oracle"]["value"] <= values["recalled"]["value"]
     assert values["machine"]["cores"] == os.cpu_count()
+
+
+def test_a_bundle_is_calibrated_anew_by_its_own_and_by_held_out_episodes(tmp_path, alt_here):
+    bundle, plot, figures = (tmp_path / n for n in ("cup", "plot.png", "figures.json"))
+    write_small_bundle(bundle)
+    demonstrations = [
+        replace(demonstration(number), images=_noise(number), success=True) for number in range(4)
+    ]
+    held_out = tmp_path / "held_out"
+    write_store(held_out, demonstrations)
+
+    said = alt_here("calibrate", bundle, "--scores", "cosine", "jumps", "--bins", "2")
+    assert "leave_one_demonstration_out" in said
+    assert "none, extrapolated" in said
+    own = Bundle.load(bundle, encoder=False).calibration
+    assert tuple(own.bands) == ("cosine", "jumps")
+    assert [len(band.centre) for band in own.bands.values()] == [2, 2]
+
+    options = ("--rate", "0.1", "--per", "frame", "--device", "cpu")
+    said = alt_here("calibrate", bundle, held_out, *options, "--plot", plot, "--json", figures)
+    assert "view:third_person" in said
+    assert "frames taken as independent" in said
+    calibration = Bundle.load(bundle, encoder=False).calibration
+    assert (calibration.how, calibration.per, calibration.rate) == ("held_out", "frame", 0.1)
+    assert json.loads(figures.read_text()) == json.loads((bundle / "calibration.json").read_text())
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
+
+    refused = alt_here("calibrate", bundle, held_out, "--rate", "2", status=2)
+    assert "rate must be between 0 and 1" in refused
+    assert Bundle.load(bundle, encoder=False).calibration == calibration
+
+
+def _noise(number: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(100 + number)
+    return {
+        view: rng.integers(0, 256, (10, 40, 48, 3), dtype=np.uint8)
+        for view in ("wrist", "third_person")
+    }
 
 
 def test_the_doctor_finds_what_the_tests_run_on_and_has_remedies_without_gl():

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from alt_ros.errors import DataError
-from alt_ros.types import ActionChunk, ActionLayout, Observation, check_image, check_poses
+from alt_ros.types import (
+    ActionChunk,
+    ActionLayout,
+    Neighbour,
+    Observation,
+    OodDecision,
+    check_image,
+    check_poses,
+)
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 POSE = np.array([0.5, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0])
@@ -115,3 +123,10 @@ def test_a_damaged_chunk_is_refused_with_the_reason(actions, fields, reason):
 
 def test_a_chunk_of_one_row_is_whole():
     assert chunk(np.zeros((1, 10))).actions.shape == (1, 10)
+
+
+def test_a_decision_needs_a_value_and_a_strangeness_for_each_score():
+    nearest = Neighbour(0, 0, 0.9)
+    OodDecision(False, 1.0, 2.0, nearest, scores=("cosine",), values=(0.1,), strangeness=(1.0,))
+    with pytest.raises(DataError, match="2 names, 1 and 0"):
+        OodDecision(False, 1.0, 2.0, nearest, scores=("cosine", "jumps"), values=(0.1,))

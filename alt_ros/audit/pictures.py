@@ -125,7 +125,7 @@ def filmstrip(bag: Path, columns: int = 8) -> Image:
             flag = flags.get(observation.stamp)
             text = f"{(observation.stamp - observations[0].stamp) / 1e9:.2f} s"
             if flag is not None:
-                text += f"  {flag.score:.3f}" + ("  STRANGE" if flag.flag else "")
+                text += f"  {flag.similarity:.3f}" + ("  STRANGE" if flag.flag else "")
             row.append(label(observation.images[view], text, 160))
         rows.append(row)
     return grid(rows)
@@ -147,7 +147,7 @@ def save_video(bag: Path, store: DemonstrationStore, path: Path) -> None:
             live = [label(image, f"live, {view}") for view, image in observation.images.items()]
             blank = np.zeros((TILE, TILE, 3), np.uint8)
             image = grid(
-                [live, [label(blank, f"nothing like it: {flag.score:.3f}") for _ in live]]
+                [live, [label(blank, f"nothing like it: {flag.similarity:.3f}") for _ in live]]
             )
         else:
             continue

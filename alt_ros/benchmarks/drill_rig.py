@@ -27,7 +27,6 @@ from alt_ros.benchmarks.fault_catalogue import (
     Drill,
     World,
 )
-from alt_ros.bundle import Bundle
 from alt_ros.errors import AltError
 from alt_ros.messages import stamp_of
 from alt_ros.types import NANOSECONDS
@@ -58,9 +57,10 @@ GOES_ON_SECONDS = 0.15
 # From full speed to rest within the acceleration limit, and the way of a command to the listener.
 BRAKE_SECONDS = 0.3
 LONGEST_PAUSE = 0.5
-FLAG_MARGIN = 0.04
-"""The flag goes up this far below the bundle's threshold: in a drill the arm stops and goes on as
-in no demonstration, and a false alarm there is no answer to the drill's fault."""
+FLAG_MARGIN = 2.0
+"""The flag goes up this far above the bundle's threshold, in scales of the scores' bands: in a
+drill the arm stops and goes on as in no demonstration, and a false alarm there is no answer to the
+drill's fault."""
 
 
 def with_us() -> tuple[str, ...]:
@@ -96,11 +96,10 @@ def node_specs(world: World, bundle: Path, folder: Path) -> dict[str, NodeSpec]:
         bundle: Folder of the bundle, absolute.
         folder: Where bags go, absolute.
     """
-    gamma = Bundle.load(bundle, encoder=False).calibration.threshold
     parameters: dict[str, dict[str, Any]] = {
         **{name: {"streams": streams} for name, streams in INJECTORS.items()},
         "encoder": {"bundle": bundle},
-        "lookup": {"bundle": bundle, "threshold": gamma - FLAG_MARGIN},
+        "lookup": {"bundle": bundle, "threshold_margin": FLAG_MARGIN},
         "executor": {"controller": RELAY},
         "episode_recorder": {"folder": folder / "bags"},
     }

@@ -1,8 +1,8 @@
 """How well each score, and the monitor of the bundle, tell strange episodes from ordinary ones.
 
 Everything is computed from roll-outs with the monitor off, so that success and failure are known
-of episodes that the flag would have stopped. A score's figure for an episode is the highest level
-that it kept for as many observations in a row as raise the flag.
+of episodes that the flag would have stopped. A score's figure for an episode is the highest value
+that as many observations reached as raise the flag.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from scipy.stats import mannwhitneyu
 
 from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
-from alt_ros.errors import ConfigurationError
-from alt_ros.lookup.calibration import lowest_in_a_row
-from alt_ros.lookup.retrieval import Retrieval
-from alt_ros.lookup.scores import make_scores, score_names
+from alt_ros.lookup.bands import decided
+from alt_ros.lookup.calibration import conformal_threshold
+from alt_ros.lookup.scores import score_episodes, score_names
 from alt_ros.progress import Advance
 from alt_ros.report import machine
 from alt_ros.simulation.rollout import wilson_interval
@@ -73,7 +72,8 @@ def bench_ood(
     chosen = list(scenarios) or [s for s in SCENARIOS if s not in ("training", ORDINARY)]
     for name in chosen:
         find_scenario(name)
-    _conformal(np.zeros(calibration_trials))  # refused before the long run, not after it
+    # Too few are refused before the long run, not after it.
+    conformal_threshold(np.zeros(calibration_trials), EPISODE_RATE)
     wanted = [
         ("calibration", ORDINARY, calibration_trials, CALIBRATION_SEED),
         (ORDINARY, ORDINARY, ordinary_trials, seed),
@@ -96,18 +96,14 @@ def bench_ood(
 def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
     """Return the figures of traces: ``calibration``, ``ind``, and any other scenarios."""
     names = score_names(bundle.table, bundle.spec.views)
-    persistence = bundle.monitor.raise_after
     started = time.perf_counter()
-    levels = {
-        key: [_levels(_score(bundle, names, queries), persistence) for queries in trace.episodes()]
-        for key, trace in traces.items()
-    }
+    levels = {key: _decided(bundle, names, trace) for key, trace in traces.items()}
     seconds = time.perf_counter() - started
     decisions = sum(int(trace.ends[-1]) for trace in traces.values())
     highest = {
         key: np.array([e.max(axis=0) for e in episodes]) for key, episodes in levels.items()
     }
-    thresholds = [_conformal(column) for column in highest["calibration"].T]
+    thresholds = [conformal_threshold(column, EPISODE_RATE) for column in highest["calibration"].T]
     flags: dict[str, dict[str, list[int | None]]] = {MONITOR: {}}
     for key, trace in traces.items():
         flags[MONITOR][key] = [_monitored(bundle, queries) for queries in trace.episodes()]
@@ -121,9 +117,7 @@ def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
         "scores": {
             name: {
                 "threshold": None if name == MONITOR else round(thresholds[names.index(name)], 6),
-                "false_alarm_rate": (
-                    bundle.calibration.episode_rate if name == MONITOR else EPISODE_RATE
-                ),
+                "false_alarm_rate": (bundle.calibration.rate if name == MONITOR else EPISODE_RATE),
                 **_false_alarms(of_scenario[ORDINARY]),
             }
             for name, of_scenario in flags.items()
@@ -146,46 +140,28 @@ def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
     return result
 
 
-def _score(bundle: Bundle, names: Sequence[str], queries: Sequence[Query]) -> Array:
-    """Return the scores (n, S) of an episode, a score that says nothing as its least value."""
-    retrieval = Retrieval(bundle.table, bundle.index, bundle.retrieval)
-    scores = make_scores(bundle.table, bundle.spec.views, names)
-    rows = []
-    for query in queries:
-        recall = retrieval.recall(query.embedding, query.stamp)
-        rows.append([score.value(query, recall) for score in scores.values()])
-    return np.nan_to_num(np.array(rows, np.float64), nan=0.0)
+def _decided(bundle: Bundle, names: Sequence[str], trace: Trace) -> list[Array]:
+    """Return for each episode what (n, S) scores would raise the flag by at each observation.
 
-
-def _levels(values: Array, count: int) -> Array:
-    """Return at each observation the level (n, S) that the last ``count`` did not fall below."""
-    return np.array(
-        [
-            -lowest_in_a_row(-values[max(i - count + 1, 0) : i + 1], count)
-            if i >= count - 1
-            else np.zeros(values.shape[1])
-            for i in range(len(values))
-        ]
-    )
+    A score that says nothing counts as its least value.
+    """
+    config = bundle.monitor
+    table, index, views = bundle.table, bundle.index, bundle.spec.views
+    scored = score_episodes(table, index, views, names, trace.episodes(), bundle.retrieval)
+    return [
+        np.column_stack(
+            [
+                np.maximum(decided(values, config.raise_count, config.raise_window), 0.0)
+                for values in np.nan_to_num(episode.values, nan=0.0).T
+            ]
+        )
+        for episode in scored
+    ]
 
 
 def _monitored(bundle: Bundle, queries: Sequence[Query]) -> int | None:
     lookup = bundle.lookup()
     return _first(np.array([lookup.step(query)[1].flag for query in queries]))
-
-
-def _conformal(highest: Array) -> float:
-    """Return what at most ``EPISODE_RATE`` of further episodes exceed, whatever they are like.
-
-    Split conformal prediction, one value per episode (arXiv 2107.07511).
-    """
-    rank = int(np.ceil((1.0 - EPISODE_RATE) * (len(highest) + 1)))
-    if rank > len(highest):
-        raise ConfigurationError(
-            f"a rate of {EPISODE_RATE} false alarms an episode needs at least "
-            f"{int(np.ceil(1.0 / EPISODE_RATE)) - 1} calibration episodes, got {len(highest)}"
-        )
-    return float(np.sort(highest)[rank - 1])
 
 
 def _first(raised: NDArray[np.bool_]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from alt_ros.bundle import Bundle
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.policies.alt import AltPolicy
 from alt_ros.policies.policy import PolicyOutput
 from alt_ros.progress import Advance
@@ -70,8 +71,7 @@ class _Unwatched(AltPolicy):
     """The policy with its monitor off, which keeps what it was asked."""
 
     def __init__(self, bundle: Bundle) -> None:
-        monitor = replace(bundle.monitor, threshold=-1.0)
-        super().__init__(bundle, bundle.lookup(monitor=monitor))
+        super().__init__(bundle, bundle.lookup(calibration=Calibration.given(-1.0)))
         self.queries: list[Query] = []
 
     def act(self, observation: Observation) -> PolicyOutput:

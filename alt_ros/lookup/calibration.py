@@ -1,88 +1,182 @@
-"""Gamma for a stated false-alarm rate, from frames that the table does not hold.
+"""One threshold on how strange ordinary episodes get, for a stated false-alarm rate.
 
-Split conformal prediction with the finite-sample correction (Angelopoulos and Bates 2021, "A
-Gentle Introduction to Conformal Prediction", arXiv 2107.07511, section 1): of n held-out
-similarities, gamma is the k-th smallest with k = floor(rate * (n + 1)). A new frame exchangeable
-with them then falls below gamma with a probability of at most the rate. Frames of one
-demonstration resemble each other, so the effective n is between the number of demonstrations and
-that of frames: ``Calibration`` states both.
+The level of an observation is its strangest score, in units of that score's band; that of an
+episode is the highest that raised, or would have raised, the flag. From n levels of ordinary
+episodes the threshold is the ceil((1 - rate)(n + 1))-th smallest (split conformal prediction;
+Angelopoulos and Bates 2021, "A Gentle Introduction to Conformal Prediction", arXiv 2107.07511,
+section 1): a further episode, exchangeable with them, is above it with a probability of at most
+the rate. That is the mean over calibrations. The rate that one calibration realises is
+Beta(n + 1 - k, k) distributed, k the rank (section 3.2); its 95 % range is stated. The bands come
+from other episodes than the levels, else the guarantee would not hold.
 
-What a person at the robot minds are false alarms per episode, and those few held-out episodes
-cannot count. ``episode_bound`` therefore predicts the least similarity of the next episode from
-those of the episodes at hand: ln(1 - similarity) taken as normal, the one-sided prediction bound
-for one further value (Hahn and Meeker 1991, "Statistical Intervals", section 4.8). The least one
-is that of the frames in a row that raise the flag: a single bad frame does not.
+Per frame, the threshold is the quantile of all single levels, where each episode weighs the same
+and a further one, infinitely strange, is counted in: observations of one episode resemble each
+other, whole episodes are exchangeable (hierarchical conformal prediction; Lee, Barber and Willett
+2023, "Distribution-free inference with hierarchical data", arXiv 2306.06342).
 
-The whole embedding and every view have a threshold of their own, each at an equal share of the
-rate, so that together they keep it.
+Too few episodes cannot show a low rate. Then every episode's level is taken in bands from all the
+others, and the levels as normal: the one-sided prediction bound for one further value (Hahn and
+Meeker 1991, "Statistical Intervals", section 4.8). That extrapolates, and the calibration says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 from scipy.stats import t as student_t
 
 from alt_ros.errors import BundleError, ConfigurationError, DataError
-from alt_ros.lookup.monitor import MonitorConfig
+from alt_ros.lookup.bands import BINS, Band, combined, decided, fit_band, strangeness
+from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import RetrievalConfig
+from alt_ros.lookup.scores import EpisodeScores, resolution, score_episodes
 from alt_ros.lookup.table import Table
-
-NEIGHBOURS, RAISE_AFTER = RetrievalConfig.neighbours, MonitorConfig.raise_after
+from alt_ros.progress import Advance
+from alt_ros.types import Query
 
 HELD_OUT = "held_out"
 LEAVE_ONE_OUT = "leave_one_demonstration_out"
 GIVEN = "given"
-_RATES = ("false_alarm_rate", "episode_rate")
+EPISODE = "episode"
+FRAME = "frame"
+
+SPLIT = "split conformal"
+APPROXIMATE = "approximate, leave one out"
+EXTRAPOLATED = "none, extrapolated"
+INDEPENDENT = "none, frames taken as independent"
+UNKNOWN = "none, threshold given"
+GUARANTEES = (SPLIT, APPROXIMATE, EXTRAPOLATED, INDEPENDENT, UNKNOWN)
+
+RATE = 0.05
+MIN_BAND_EPISODES = 4
+MIN_EPISODES = 3
+KEPT_LEVELS = 1000
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where gamma came from.
+    """What is usual, and from where on an observation is strange.
 
     Attributes:
-        threshold: Gamma, cosine similarity.
-        false_alarm_rate: Share of ordinary frames of which a similarity may fall below its
-            threshold; NaN where gamma was given, or for episodes alone.
-        frames: Similarities that it was computed from.
-        demonstrations: Demonstrations that those frames came from.
-        how: "held_out", "leave_one_demonstration_out" or "given".
-        episode_rate: Share of ordinary episodes that may be flagged; NaN where the thresholds are
-            the frames' quantiles alone.
-        view_thresholds: The same for each view's own similarity; empty: the views are not looked
-            at.
+        threshold: A level above it is strange; levels are in scales of the bands.
+        bands: Score to what is usual for it; these scores make the level.
+        how: "held_out" episodes, "leave_one_demonstration_out", or "given".
+        per: What the rate counts: "episode" or "frame".
+        rate: Share of ordinary episodes, or frames, that may be above; None where the threshold
+            was given.
+        guarantee: What vouches for the rate: one of ``GUARANTEES``.
+        episodes: Episodes that the threshold came from.
+        frames: Their observations.
+        band_episodes: Episodes that the bands came from.
+        levels: Levels that the threshold is a quantile of, ascending; evenly spaced quantiles of
+            them where there were more than ``KEPT_LEVELS``.
+        realised: 95 % range of the rate that such a calibration realises; None where there is no
+            guarantee.
     """
 
     threshold: float
-    false_alarm_rate: float = float("nan")
-    frames: int = 0
-    demonstrations: int = 0
+    bands: Mapping[str, Band]
     how: str = GIVEN
-    episode_rate: float = float("nan")
-    view_thresholds: tuple[float, ...] = ()
+    per: str = EPISODE
+    rate: float | None = None
+    guarantee: str = UNKNOWN
+    episodes: int = 0
+    frames: int = 0
+    band_episodes: int = 0
+    levels: tuple[float, ...] = ()
+    realised: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "view_thresholds", tuple(self.view_thresholds))
-        if not -1.0 <= self.threshold <= 1.0:
+        object.__setattr__(self, "bands", MappingProxyType(dict(self.bands)))
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if self.realised is not None:
+            object.__setattr__(self, "realised", tuple(self.realised))
+        if not self.bands or not np.isfinite(self.threshold):
             raise ConfigurationError(
-                f"calibration: the threshold is a cosine similarity, got {self.threshold}"
+                "calibration: a finite threshold and the band of at least one score are needed, "
+                f"got {self.threshold} and {len(self.bands)} bands"
             )
-        if self.how not in (HELD_OUT, LEAVE_ONE_OUT, GIVEN):
+        for name, allowed in (
+            ("how", (HELD_OUT, LEAVE_ONE_OUT, GIVEN)),
+            ("per", (EPISODE, FRAME)),
+            ("guarantee", GUARANTEES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigurationError(
+                    f"calibration: {name} must be one of {', '.join(allowed)}, "
+                    f"got '{getattr(self, name)}'"
+                )
+
+    @classmethod
+    def given(cls, gamma: float) -> Calibration:
+        """Return the ALT paper's rule: similarity to the nearest frame below gamma is strange.
+
+        The level is 1 - cosine, the threshold 1 - gamma.
+
+        Raises:
+            ConfigurationError: Gamma is no cosine similarity.
+        """
+        if not -1.0 <= gamma <= 1.0:
             raise ConfigurationError(
-                f"calibration: how must be {HELD_OUT}, {LEAVE_ONE_OUT} or {GIVEN}, "
-                f"got '{self.how}'"
+                f"calibration: gamma is a cosine similarity, -1 to 1, got {gamma}"
             )
+        return cls(1.0 - gamma, {"cosine": Band((0.0,), (1.0,), 0.0)})
+
+    def quantile(self, level: float) -> float:
+        """Return the share of the levels at or below one, 0 to 1; NaN where there are none."""
+        if not self.levels:
+            return math.nan
+        return float(np.searchsorted(self.levels, level, side="right")) / len(self.levels)
+
+    def explained(self) -> str:
+        """Return in words what the rate is worth."""
+        if self.rate is None:
+            return "the threshold was given: nothing is known of the rate of false alarms"
+        unit = "episode" if self.per == EPISODE else "observation"
+        wanted = f"at most {self.rate:.2%} of ordinary {unit}s above the threshold"
+        if self.guarantee == SPLIT:
+            assert self.realised is not None
+            low, high = self.realised
+            words = (
+                f"{wanted}, in the mean over calibrations with {self.episodes} episodes like "
+                f"those to come; what one calibration realises lies between {low:.2%} and "
+                f"{high:.2%} in 95 % of them"
+            )
+        elif self.guarantee == APPROXIMATE:
+            words = (
+                f"about {wanted.removeprefix('at most ')}, by leaving out each of "
+                f"{self.episodes} demonstrations in turn; not guaranteed: the encoder was "
+                "trained on them, and even with fresh ones (jackknife+) the worst case is "
+                f"{2.0 * self.rate:.2%}; where no two demonstrations are alike the threshold is "
+                "so high that strange scenes pass: record held-out episodes"
+            )
+        elif self.guarantee == INDEPENDENT:
+            words = (
+                f"{wanted}, if observations of one episode were independent; they are not: "
+                f"what they are worth lies between {self.episodes} and {self.frames} samples"
+            )
+        else:
+            words = (
+                f"{wanted}, if levels of episodes are normal; {self.episodes} episodes cannot "
+                f"show it, {needed_episodes(self.rate) + MIN_BAND_EPISODES} held-out ones could"
+            )
+        return f"guarantee: {self.guarantee}. {words[0].upper()}{words[1:]}."
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values; a rate that is not known is null."""
-        values = {**asdict(self), "view_thresholds": list(self.view_thresholds)}
-        return values | {name: None for name in _RATES if np.isnan(values[name])}
+        """Return the fields as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "bands": {name: band.to_json() for name, band in self.bands.items()}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
@@ -92,11 +186,10 @@ class Calibration:
             ConfigurationError: A field is unknown, missing or out of bounds.
         """
         try:
-            fields: dict[str, Any] = dict(values)
-            unknown = {name: float("nan") for name in _RATES if fields[name] is None}
-            fields.update(unknown)
-            return cls(**fields)
-        except (TypeError, KeyError) as error:
+            bands = {name: Band.from_json(band) for name, band in values["bands"].items()}
+            known: dict[str, Any] = {**values, "bands": bands}
+            return cls(**known)
+        except (AttributeError, KeyError, TypeError) as error:
             raise ConfigurationError(f"calibration: fields do not fit: {error}") from error
 
     def save(self, path: Path) -> None:
@@ -118,214 +211,242 @@ class Calibration:
             raise BundleError(f"calibration '{path}' cannot be read: {error}") from error
 
 
-def conformal_threshold(similarities: NDArray[np.floating], false_alarm_rate: float) -> float:
-    """Return gamma: the floor(rate * (n + 1))-th smallest similarity.
-
-    Args:
-        similarities: (n,) similarities of ordinary frames to their nearest table frame.
-        false_alarm_rate: Share of ordinary frames that may fall below gamma, 0 to 1, exclusive.
-
-    Raises:
-        ConfigurationError: The rate is out of bounds, or too low for so few frames.
-        DataError: A similarity is not finite.
-    """
-    if not 0.0 < false_alarm_rate < 1.0:
-        raise ConfigurationError(
-            f"calibration: false_alarm_rate must be between 0 and 1, got {false_alarm_rate}"
-        )
-    if not np.isfinite(similarities).all():
-        raise DataError("calibration: every similarity must be finite")
-    count = len(similarities)
-    k = int(np.floor(false_alarm_rate * (count + 1) + 1e-9))
-    if k < 1:
-        raise ConfigurationError(
-            f"calibration: a false-alarm rate of {false_alarm_rate:g} needs at least "
-            f"{int(np.ceil(1.0 / false_alarm_rate)) - 1} held-out frames, got {count}: "
-            "record more, or allow a higher rate"
-        )
-    gamma = float(np.sort(similarities)[k - 1])
-    return float(np.clip(gamma, -1.0, 1.0))
-
-
-def episode_bound(lowest: NDArray[np.floating], episode_rate: float) -> float:
-    """Return gamma: a bound that the least similarity of the next episode stays above.
-
-    Args:
-        lowest: (n,) least similarity of each held-out episode.
-        episode_rate: Share of ordinary episodes that may fall below, 0 to 1, exclusive.
-
-    Raises:
-        ConfigurationError: The rate is out of bounds, or there are fewer than three episodes.
-    """
-    if not 0.0 < episode_rate < 1.0 or len(lowest) < 3:
-        raise ConfigurationError(
-            "calibration: a rate per episode must be between 0 and 1 and needs three held-out "
-            f"demonstrations at least, got {episode_rate} and {len(lowest)}"
-        )
-    count = len(lowest)
-    logs = np.log(np.maximum(1.0 - np.asarray(lowest, np.float64), 1e-6))
-    spread = float(logs.std(ddof=1)) * np.sqrt(1.0 + 1.0 / count)
-    quantile = float(student_t.ppf(1.0 - episode_rate, count - 1))
-    return float(np.clip(1.0 - np.exp(logs.mean() + quantile * spread), -1.0, 1.0))
-
-
-def calibrate_held_out(
-    table: Table,
-    embeddings: NDArray[np.float32],
-    view_embeddings: NDArray[np.float32],
-    episode_ends: NDArray[np.int64],
-    false_alarm_rate: float | None = None,
-    episode_rate: float | None = None,
+def calibrate(
+    episodes: Sequence[EpisodeScores],
+    names: Sequence[str],
     *,
-    neighbours: int = NEIGHBOURS,
-    raise_after: int = RAISE_AFTER,
+    raise_count: int,
+    raise_window: int,
+    how: str = HELD_OUT,
+    rate: float = RATE,
+    per: str = EPISODE,
+    bins: int = BINS,
 ) -> Calibration:
-    """Return the thresholds from demonstrations that neither the table nor the encoder has seen.
+    """Return bands and threshold from ordinary episodes that the table does not hold.
 
     Args:
-        table: The table.
-        embeddings: (n, D) float32 of the held-out frames.
-        view_embeddings: (n, V, F) float32 of the same frames.
-        episode_ends: (E,) the row after each held-out demonstration's last.
-        false_alarm_rate: Share of ordinary frames that may be strange; None takes the lowest that
-            so many frames can vouch for, or none at all with an ``episode_rate``.
-        episode_rate: Share of ordinary episodes that may be flagged; None asks for none.
-        neighbours: See ``RetrievalConfig``.
-        raise_after: See ``MonitorConfig``.
+        episodes: At least three; what the scores say along each.
+        names: The scores, a column of the values each.
+        raise_count: See ``MonitorConfig``.
+        raise_window: See ``MonitorConfig``.
+        how: Where the episodes come from.
+        rate: Share of ordinary episodes, or frames, that may be strange, between 0 and 1.
+        per: What the rate counts: "episode", as the flag sees it, or single observations, "frame".
+        bins: Parts of the progress that have a centre and a scale of their own; 1 where progress
+            is not known.
 
     Raises:
-        ConfigurationError: A rate is too low for so few frames or episodes.
-        DataError: The embeddings are not of the table's dimension.
+        ConfigurationError: The rate is out of bounds, too low for so few frames, there are fewer
+            than three episodes, or a score says nothing about any of them.
     """
-    values = nearest_similarities(table, embeddings, view_embeddings, neighbours=neighbours)
-    if episode_rate is None:
-        return _calibration(values, len(episode_ends), false_alarm_rate, HELD_OUT)
-    parts = np.split(values, episode_ends[:-1])
-    lowest = np.array([lowest_in_a_row(part, raise_after) for part in parts])  # (E, 1 + V)
-    share = episode_rate / values.shape[1]
-    bounds = [episode_bound(column, share) for column in lowest.T]
-    if false_alarm_rate is not None:
-        by_frame = _calibration(values, len(episode_ends), false_alarm_rate, HELD_OUT)
-        others = (by_frame.threshold, *by_frame.view_thresholds)
-        bounds = [min(bound, other) for bound, other in zip(bounds, others, strict=True)]
-    return Calibration(
-        threshold=bounds[0],
-        false_alarm_rate=float("nan") if false_alarm_rate is None else false_alarm_rate,
-        frames=len(values),
-        demonstrations=len(episode_ends),
-        how=HELD_OUT,
-        episode_rate=episode_rate,
-        view_thresholds=tuple(bounds[1:]),
-    )
-
-
-def lowest_in_a_row(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Return the lowest level that ``count`` values in a row stayed at or below.
-
-    Args:
-        values: (n, S) similarities of an episode.
-        count: Frames in a row; an episode of fewer gives its highest value.
-
-    Returns:
-        (S,) the least of the running maxima.
-    """
-    count = min(count, len(values))
-    windows = np.lib.stride_tricks.sliding_window_view(values, count, axis=0)  # (m, S, count)
-    return windows.max(axis=2).min(axis=0)
-
-
-def calibrate_leave_one_out(
-    table: Table, false_alarm_rate: float | None, *, neighbours: int = NEIGHBOURS
-) -> Calibration:
-    """Return the thresholds from each demonstration's nearest frames in all the others.
-
-    For a table without further recordings. Where the demonstrations are far from each other this
-    is pessimistic about what is familiar: gamma comes out low and strange scenes may pass.
-
-    Args:
-        table: The table.
-        false_alarm_rate: As for ``calibrate_held_out``.
-        neighbours: See ``RetrievalConfig``.
-
-    Raises:
-        ConfigurationError: There is one demonstration only, or the rate is too low.
-    """
-    if table.demonstrations < 2:
-        raise ConfigurationError(
-            "calibration by leaving one out needs two demonstrations, the table holds "
-            f"{table.demonstrations}: record more, or give the threshold"
-        )
-    parts = []
-    for demonstration in range(table.demonstrations):
-        rows = table.rows(demonstration)
-        parts.append(
-            nearest_similarities(
-                table,
-                table.embeddings[rows],
-                table.view_embeddings[rows],
-                without=demonstration,
-                neighbours=neighbours,
-            )
-        )
-    values = np.concatenate(parts)
-    return _calibration(values, table.demonstrations, false_alarm_rate, LEAVE_ONE_OUT)
-
-
-def nearest_similarities(
-    table: Table,
-    embeddings: NDArray[np.float32],
-    view_embeddings: NDArray[np.float32],
-    without: int | None = None,
-    neighbours: int = NEIGHBOURS,
-) -> NDArray[np.float64]:
-    """Return how similar each frame is to the table, over all and view by view.
-
-    Args:
-        table: The table.
-        embeddings: (n, D) float32.
-        view_embeddings: (n, V, F) float32.
-        without: A demonstration to leave out of the table.
-        neighbours: Among how many nearest rows each view's most similar one is looked for.
-
-    Returns:
-        (n, 1 + V) similarity to the nearest row, then each view's.
-
-    Raises:
-        DataError: The embeddings are not of the table's dimension.
-    """
-    if embeddings.shape[1:] != table.embeddings.shape[1:]:
-        raise DataError(
-            f"calibration: embeddings must have {table.embedding_size} values as in the table, "
-            f"got shape {embeddings.shape}"
-        )
-    similarities = (embeddings @ table.embeddings.T).astype(np.float64)  # (n, T)
-    if without is not None:
-        similarities[:, table.rows(without)] = -np.inf
-        neighbours = min(neighbours, int(np.isfinite(similarities[0]).sum()))
-    neighbours = min(neighbours, len(table))
-    nearest = np.argpartition(similarities, -neighbours, axis=1)[:, -neighbours:]  # (n, k)
-    views = np.einsum("nvf,nkvf->nkv", view_embeddings, table.view_embeddings[nearest])
-    return np.column_stack([similarities.max(axis=1), views.max(axis=1).astype(np.float64)])
-
-
-def _calibration(
-    values: NDArray[np.float64], demonstrations: int, false_alarm_rate: float | None, how: str
-) -> Calibration:
-    count, columns = values.shape
-    rate = columns / (count + 1) if false_alarm_rate is None else false_alarm_rate
-    share = rate / columns
-    if 0.0 < rate < 1.0 and share * (count + 1) < 1.0 - 1e-9:
-        raise ConfigurationError(
-            f"calibration: a false-alarm rate of {rate:g}, shared by the whole and "
-            f"{columns - 1} views, needs at least {int(np.ceil(columns / rate - 1e-9)) - 1} "
-            f"held-out frames, got {count}: record more, or allow a higher rate"
-        )
-    threshold, *per_view = [conformal_threshold(column, share) for column in values.T]
+    _check(episodes, names, rate, per)
+    needed = needed_episodes(rate)
+    fit = partial(_fit, names=names, bins=bins)
+    split = how == HELD_OUT and len(episodes) >= needed + MIN_BAND_EPISODES
+    if split:
+        for_bands = _evenly_picked(len(episodes), needed)
+        bands = fit([episodes[n] for n in for_bands])
+        rest = [episode for n, episode in enumerate(episodes) if n not in for_bands]
+        levels = [_levels(bands, episode) for episode in rest]
+    else:
+        bands = fit(episodes)
+        levels = [
+            _levels(fit([*episodes[:n], *episodes[n + 1 :]]), episode)
+            for n, episode in enumerate(episodes)
+        ]
+    enough = split or (how == LEAVE_ONE_OUT and len(levels) >= needed)
+    if per == EPISODE:
+        taken = np.array([episode_level(part, raise_count, raise_window) for part in levels])
+        threshold = conformal_threshold(taken, rate) if enough else episode_bound(taken, rate)
+    else:
+        taken = np.concatenate(levels)
+        threshold = frame_threshold(levels, rate) if enough else conformal_threshold(taken, rate)
+    without = EXTRAPOLATED if per == EPISODE else INDEPENDENT
     return Calibration(
         threshold=threshold,
-        false_alarm_rate=rate,
-        frames=count,
-        demonstrations=demonstrations,
+        bands=bands,
         how=how,
-        view_thresholds=tuple(per_view),
+        per=per,
+        rate=rate,
+        guarantee=SPLIT if split else APPROXIMATE if enough else without,
+        episodes=len(levels),
+        frames=sum(len(part) for part in levels),
+        band_episodes=len(episodes) - len(levels) if split else len(episodes),
+        levels=_kept(taken),
+        realised=realised_range(len(levels), rate) if split else None,
     )
+
+
+def needed_episodes(rate: float) -> int:
+    """Return the fewest levels whose largest vouches for a rate."""
+    return int(np.ceil(1.0 / rate - 1e-9)) - 1
+
+
+def episode_level(levels: Array, raise_count: int, raise_window: int) -> float:
+    """Return the highest threshold below which an episode raises the flag.
+
+    An episode that is too short to raise it counts by its least level.
+    """
+    if len(levels) < raise_count:
+        return float(levels.min())
+    return float(decided(levels, raise_count, raise_window).max())
+
+
+def conformal_threshold(levels: Array, rate: float) -> float:
+    """Return the ceil((1 - rate)(n + 1))-th smallest of n levels.
+
+    Raises:
+        ConfigurationError: The rate is too low for so few levels.
+    """
+    rank = _rank(len(levels), rate)
+    if rank > len(levels):
+        raise ConfigurationError(
+            f"calibration: a false-alarm rate of {rate:g} needs at least {needed_episodes(rate)} "
+            f"levels of ordinary episodes or frames, got {len(levels)}: record more, or allow a "
+            "higher rate"
+        )
+    return float(np.sort(levels)[rank - 1])
+
+
+def frame_threshold(levels: Sequence[Array], rate: float) -> float:
+    """Return what a random observation of a further episode exceeds with at most this rate.
+
+    Args:
+        levels: Of each of E episodes, E at least ``needed_episodes``.
+        rate: Between 0 and 1.
+    """
+    weights = np.concatenate([np.full(len(part), 1.0 / len(part)) for part in levels])
+    values = np.concatenate(levels)
+    order = np.argsort(values)
+    mass = np.cumsum(weights[order]) / (len(levels) + 1)
+    at = int(np.searchsorted(mass, 1.0 - rate - 1e-9))
+    return float(values[order][min(at, len(values) - 1)])
+
+
+def episode_bound(levels: Array, rate: float) -> float:
+    """Return what the next level of normal ones exceeds with this rate.
+
+    Args:
+        levels: (n,) levels of at least three ordinary episodes.
+        rate: Between 0 and 1.
+    """
+    count = len(levels)
+    spread = float(levels.std(ddof=1)) * np.sqrt(1.0 + 1.0 / count)
+    return float(levels.mean() + student_t.ppf(1.0 - rate, count - 1) * spread)
+
+
+def realised_range(count: int, rate: float) -> tuple[float, float]:
+    """Return the 95 % range of the rate that a threshold from ``count`` levels realises.
+
+    Per frame it is that of the worst case, in which an episode's observations are all alike.
+    """
+    rank = _rank(count, rate)
+    low, high = beta.ppf([0.025, 0.975], count + 1 - rank, rank)
+    return float(low), float(high)
+
+
+def score_left_out(
+    table: Table,
+    views: Sequence[str],
+    names: Sequence[str],
+    retrieval: RetrievalConfig | None = None,
+    progress: Advance = lambda done, total: None,
+) -> list[EpisodeScores]:
+    """Return what the scores say along each demonstration against the table without it.
+
+    Args:
+        table: The table.
+        views: Names of the encoder's views.
+        names: Which scores, in full.
+        retrieval: How a frame is chosen.
+        progress: Called after each demonstration.
+
+    Raises:
+        ConfigurationError: There are fewer than three demonstrations.
+    """
+    if table.demonstrations < MIN_EPISODES:
+        raise ConfigurationError(
+            f"calibration by leaving one out needs {MIN_EPISODES} demonstrations, the table holds "
+            f"{table.demonstrations}: record more, or give the threshold"
+        )
+    episodes: list[EpisodeScores] = []
+    for number in range(table.demonstrations):
+        rest = table.without(number)
+        index = ExactIndex.build(rest.embeddings)
+        queries = demonstrated_queries(table, number)
+        episodes += score_episodes(rest, index, views, names, [queries], retrieval)
+        progress(number + 1, table.demonstrations)
+    return episodes
+
+
+def demonstrated_queries(table: Table, demonstration: int) -> list[Query]:
+    """Return a demonstration of the table as the queries of an episode."""
+    rows = table.rows(demonstration)
+    return [
+        Query(
+            (row - rows.start) * table.period,
+            table.embeddings[row],
+            table.view_embeddings[row],
+            table.poses[row],
+        )
+        for row in range(rows.start, rows.stop)
+    ]
+
+
+def _check(episodes: Sequence[EpisodeScores], names: Sequence[str], rate: float, per: str) -> None:
+    if not 0.0 < rate < 1.0 or per not in (EPISODE, FRAME):
+        raise ConfigurationError(
+            "calibration: the rate must be between 0 and 1, per episode or frame, "
+            f"got {rate} per {per}"
+        )
+    if len(episodes) < MIN_EPISODES:
+        raise ConfigurationError(
+            f"calibration needs at least {MIN_EPISODES} ordinary episodes, got {len(episodes)}: "
+            "record more, leave out each demonstration in turn, or give the threshold"
+        )
+    for number, episode in enumerate(episodes):
+        if len(episode) == 0 or episode.values.shape != (len(episode), len(names)):
+            raise DataError(
+                f"calibration: the scores of episode {number} must be (n >= 1, {len(names)}), "
+                f"got {episode.values.shape}"
+            )
+        if not np.isfinite(episode.values).any():
+            raise DataError(
+                f"calibration: no score of {', '.join(names)} says anything about episode "
+                f"{number}: choose others"
+            )
+
+
+def _fit(episodes: Sequence[EpisodeScores], names: Sequence[str], bins: int) -> dict[str, Band]:
+    values = np.concatenate([episode.values for episode in episodes])
+    progress = np.concatenate([episode.progress for episode in episodes])
+    silent = [n for n, v in zip(names, values.T, strict=True) if not np.isfinite(v).any()]
+    if silent:
+        raise ConfigurationError(
+            f"calibration: the scores {', '.join(silent)} say nothing about these episodes: "
+            "leave them out"
+        )
+    return {
+        name: fit_band(column, progress, resolution(name), bins)
+        for name, column in zip(names, values.T, strict=True)
+    }
+
+
+def _levels(bands: Mapping[str, Band], episode: EpisodeScores) -> Array:
+    return combined(strangeness(tuple(bands.values()), episode.values, episode.progress))
+
+
+def _evenly_picked(count: int, needed: int) -> set[int]:
+    """Return which of so many episodes the bands come from: a third, but ``needed`` are left."""
+    size = max(min(count // 3, count - needed), MIN_BAND_EPISODES)
+    return {int(n) for n in (np.arange(size) + 0.5) * count / size}
+
+
+def _rank(count: int, rate: float) -> int:
+    return int(np.ceil((1.0 - rate) * (count + 1) - 1e-9))
+
+
+def _kept(levels: Array) -> tuple[float, ...]:
+    ordered = np.sort(levels)
+    at = np.linspace(0, len(ordered) - 1, min(len(ordered), KEPT_LEVELS)).round().astype(int)
+    return tuple(ordered[at].tolist())

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alt_ros.errors import ConfigurationError
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.index import Index
 from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
 from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
-from alt_ros.types import ActionChunk, OodDecision, Query
+from alt_ros.types import ActionChunk, Neighbour, OodDecision, Query
 
 
 class Lookup:
@@ -23,6 +24,7 @@ class Lookup:
         index: Searches the table's embeddings.
         views: Names of the encoder's views.
         horizon: Prediction horizon Tp: the most actions of a chunk.
+        calibration: What is usual, and the threshold.
         retrieval: How a frame is chosen.
         monitor: When the out-of-distribution flag goes up and down.
 
@@ -36,6 +38,7 @@ class Lookup:
         index: Index,
         views: Sequence[str],
         horizon: int,
+        calibration: Calibration,
         retrieval: RetrievalConfig | None = None,
         monitor: MonitorConfig | None = None,
     ) -> None:
@@ -44,12 +47,14 @@ class Lookup:
         self.table = table
         self.horizon = horizon
         self.retrieval = Retrieval(table, index, retrieval)
-        self.monitor = OodMonitor(views, monitor)
+        self.monitor = OodMonitor(table, views, calibration, monitor)
+        self._followed: Neighbour | None = None  # what the last chunk without a flag began with
 
     def reset(self) -> None:
         """Forget the present demonstration and take the flag down: a new episode begins."""
         self.retrieval.reset()
         self.monitor.reset()
+        self._followed = None
 
     def step(self, query: Query) -> tuple[ActionChunk, OodDecision]:
         """Return the recalled chunk and the decision for one observation.
@@ -64,13 +69,40 @@ class Lookup:
         recall = self.retrieval.recall(
             query.embedding,
             query.stamp,
-            strange_below=self.monitor.config.threshold,
+            strange_below=self.monitor.strange_below,
             standing=self.monitor.flag,
         )
         chosen = recall.chosen
-        held = self.table.view_embeddings[recall.rows]
-        decision = self.monitor.decide(recall.nearest, query.view_embeddings, held)
+        decision = self.monitor.decide(query, recall)
+        if not decision.flag:
+            self._followed = chosen
         chunk = self.table.chunk(
             chosen.demonstration, chosen.frame, self.horizon, query.stamp, chosen.similarity
         )
         return chunk, decision
+
+    def way_back(self, stamp: int, slowdown: float) -> ActionChunk | None:
+        """Return the recorded actions from the frame last followed back to the first.
+
+        The gripper's too: it is the demonstration backwards. None where nothing has been followed
+        in this episode.
+
+        Args:
+            stamp: Time of the observation that it answers, ns.
+            slowdown: How many times as long as in the demonstration it takes, at least 1.
+
+        Raises:
+            ConfigurationError: The slowdown is below 1.
+        """
+        if slowdown < 1.0:
+            raise ConfigurationError(f"way back: slowdown must be at least 1, got {slowdown}")
+        if self._followed is None:
+            return None
+        start = self.table.rows(self._followed.demonstration).start
+        return ActionChunk(
+            stamp=stamp,
+            period=round(slowdown * self.table.period),
+            actions=self.table.actions[start : start + self._followed.frame + 1][::-1].copy(),
+            layout=self.table.layout,
+            source=self._followed,
+        )

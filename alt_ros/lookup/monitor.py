@@ -1,7 +1,8 @@
-"""Whether the scene is strange: similarities against their thresholds, with hysteresis."""
+"""Whether the scene is strange: scores in their bands, k of the last n, with hysteresis."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.errors import ConfigurationError, DataError
-from alt_ros.types import Neighbour, OodDecision
+from alt_ros.lookup.bands import combined
+from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.retrieval import Recall
+from alt_ros.lookup.scores import make_scores, progress_of, view_scores
+from alt_ros.lookup.table import Table
+from alt_ros.types import OodDecision, Query
+
+NOT_FINITE = "not_finite"
+"""Cause of a decision about a query that holds a value which is no finite number."""
+NEVER = -2.0
+"""A similarity that nothing is below."""
 
 
 @dataclass(frozen=True)
@@ -18,35 +29,33 @@ class MonitorConfig:
     """When the flag goes up and down.
 
     Attributes:
-        threshold: Gamma, cosine similarity in [-1, 1]; a nearest frame less similar is strange.
-            The paper's best row has 0.75; calibrate it for one's own encoder.
-        raise_after: Strange observations in a row that put the flag up.
-        clear_after: Familiar observations in a row that take it down.
-        view_thresholds: Per view, the similarity to the most similar of the recalled frames' views
-            below which it is strange by itself; empty looks at the whole embedding alone.
+        raise_count: Strange observations, k, among the last n that put the flag up. Calibration
+            per episode counts with k and n: calibrate again after changing them.
+        raise_window: Those n observations.
+        clear_after: Familiar observations in a row that take the flag down.
+        clear_margin: While the flag is up, an observation is familiar only at this much below the
+            threshold; in units of the level.
     """
 
-    threshold: float = 0.75
-    raise_after: int = 3
+    raise_count: int = 3
+    raise_window: int = 4
     clear_after: int = 10
-    view_thresholds: tuple[float, ...] = ()
+    clear_margin: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "view_thresholds", tuple(self.view_thresholds))
-        for value in (self.threshold, *self.view_thresholds):
-            if not -1.0 <= value <= 1.0:
-                raise ConfigurationError(
-                    f"monitor: a threshold is a cosine similarity, -1 to 1, got {value}"
-                )
-        if self.raise_after < 1 or self.clear_after < 1:
+        if not 1 <= self.raise_count <= self.raise_window or self.clear_after < 1:
             raise ConfigurationError(
-                "monitor: raise_after and clear_after must be at least 1, "
-                f"got {self.raise_after} and {self.clear_after}"
+                "monitor: raise_count must be 1 to raise_window and clear_after at least 1, "
+                f"got {self.raise_count} of {self.raise_window} and {self.clear_after}"
+            )
+        if not 0.0 <= self.clear_margin < float("inf"):
+            raise ConfigurationError(
+                f"monitor: clear_margin must be 0 or more, got {self.clear_margin}"
             )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "view_thresholds": list(self.view_thresholds)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MonitorConfig:
@@ -65,75 +74,133 @@ class OodMonitor:
     """Flags observations that are out of the demonstrations' distribution.
 
     Args:
+        table: The demonstration frames.
         views: Names of the encoder's views.
+        calibration: What is usual, and the threshold.
         config: When the flag goes up and down.
 
     Raises:
-        ConfigurationError: There are view thresholds, but not one per view.
+        ConfigurationError: The table has no such score as the calibration names.
     """
 
-    def __init__(self, views: Sequence[str], config: MonitorConfig | None = None) -> None:
-        self.views = tuple(views)
+    def __init__(
+        self,
+        table: Table,
+        views: Sequence[str],
+        calibration: Calibration,
+        config: MonitorConfig | None = None,
+    ) -> None:
+        self.calibration = calibration
         self.config = config or MonitorConfig()
-        if self.config.view_thresholds and len(self.config.view_thresholds) != len(self.views):
-            raise ConfigurationError(
-                f"monitor: view_thresholds must be one per view of {list(self.views)}, "
-                f"got {list(self.config.view_thresholds)}"
-            )
+        self._table = table
+        self._views = tuple(views)[: table.view_embeddings.shape[1]]
+        self._scores = make_scores(table, views, calibration.bands)
+        self._view_scores = make_scores(table, views, view_scores(self._views))
+        self._strange: deque[bool] = deque(maxlen=self.config.raise_window)
+        self._familiar = 0  # in a row, while the flag is up
         self._flag = False
-        self._against = 0  # observations in a row that contradict the flag
+        self._progress = 0.0
 
     @property
     def flag(self) -> bool:
         """Whether the flag is up."""
         return self._flag
 
+    @property
+    def strange_below(self) -> float:
+        """Similarity to the nearest frame below which the next observation is surely strange.
+
+        By the band of "cosine" at the present progress; -2 where it is not among the scores.
+        """
+        band = self.calibration.bands.get("cosine")
+        if band is None:
+            return NEVER
+        return 1.0 - float(band.value_at(self.calibration.threshold, self._progress))
+
     def reset(self) -> None:
         """Take the flag down: a new episode begins."""
+        for score in self._scores.values():
+            score.reset()
+        self._strange.clear()
+        self._familiar = 0
         self._flag = False
-        self._against = 0
+        self._progress = 0.0
 
-    def decide(
-        self,
-        nearest: Neighbour,
-        view_values: NDArray[np.float32],
-        recalled_view_values: NDArray[np.float32],
-    ) -> OodDecision:
+    def decide(self, query: Query, recall: Recall) -> OodDecision:
         """Return the decision for one observation.
 
         Args:
-            nearest: The most similar demonstration frame; a similarity that is not a number counts
-                as strange.
-            view_values: (V, F) view embeddings of the observation.
-            recalled_view_values: (k, V, F) view embeddings of the nearest frames.
+            query: The observation; a value that is not finite makes it strange.
+            recall: What the retrieval found for it.
 
         Raises:
-            DataError: The view embeddings are not one per view.
+            DataError: The view embeddings are not of the table's shape.
         """
-        shapes = view_values.shape, recalled_view_values.shape[1:]
-        if shapes[0] != shapes[1] or len(view_values) not in (0, len(self.views)):
+        expected = self._table.view_embeddings.shape[1:]
+        if query.view_embeddings.shape != expected:
             raise DataError(
-                f"monitor: view embeddings must be ({len(self.views)}, F) as in the table, "
-                f"got {shapes[0]}, the table's are {shapes[1]}"
+                f"monitor: view embeddings must be {expected} as in the table, "
+                f"got {query.view_embeddings.shape}"
             )
-        similarities = np.zeros(0)
-        if len(view_values):
-            similarities = (recalled_view_values * view_values).sum(axis=2).max(axis=0)
-        below = similarities - np.asarray(self.config.view_thresholds or 0.0)
-        familiar = nearest.similarity >= self.config.threshold  # False for NaN, as the next
-        if self.config.view_thresholds and len(similarities):
-            familiar &= bool((below >= 0.0).all())
-        self._against = self._against + 1 if familiar == self._flag else 0
-        if self._against >= (self.config.clear_after if self._flag else self.config.raise_after):
-            self._flag = not self._flag
-            self._against = 0
-        view = ""
-        if self._flag and len(similarities):
-            view = self.views[int(np.nanargmin(np.nan_to_num(below, nan=-np.inf)))]
+        self._progress = progress_of(self._table, recall)
+        values = np.array([score.value(query, recall) for score in self._scores.values()])
+        bands = self.calibration.bands.values()
+        strange = np.array(
+            [
+                float(band.strangeness(value, self._progress))
+                for band, value in zip(bands, values.tolist(), strict=True)
+            ]
+        )
+        finite = _is_finite(query)
+        level = float(combined(strange)) if finite else float("inf")
+        self._follow(level)
+        names = tuple(self._scores)
+        strangest = int(np.where(np.isnan(strange), -np.inf, strange).argmax())
         return OodDecision(
             flag=self._flag,
-            score=nearest.similarity,
-            threshold=self.config.threshold,
-            neighbour=nearest,
-            view=view,
+            score=level,
+            threshold=self.calibration.threshold,
+            neighbour=recall.nearest,
+            view=self._strangest_view(query, recall) if self._flag else "",
+            quantile=self.calibration.quantile(level),
+            cause=names[strangest] if finite else NOT_FINITE,
+            scores=names,
+            values=tuple(values.tolist()),
+            strangeness=tuple(strange.tolist()),
         )
+
+    def _follow(self, level: float) -> None:
+        """Put the flag up or down."""
+        config, threshold = self.config, self.calibration.threshold
+        if self._flag:
+            familiar = level <= threshold - config.clear_margin
+            self._familiar = self._familiar + 1 if familiar else 0
+            self._flag = self._familiar < config.clear_after
+        else:
+            self._strange.append(level > threshold)
+            self._flag = sum(self._strange) >= config.raise_count
+            self._familiar = 0
+        if self._flag:
+            self._strange.clear()
+
+    def _strangest_view(self, query: Query, recall: Recall) -> str:
+        """Return the view that is strangest for what is usual for it, or else by its distance.
+
+        A view whose embedding is no number is the strangest.
+        """
+        if not self._views:
+            return ""
+        bands = [self.calibration.bands.get(name) for name in self._view_scores]
+        values = [score.value(query, recall) for score in self._view_scores.values()]
+        if all(band is not None for band in bands):
+            values = [
+                float(band.strangeness(value, self._progress))
+                for band, value in zip(bands, values, strict=True)
+                if band is not None
+            ]
+        return self._views[int(np.nan_to_num(values, nan=np.inf).argmax())]
+
+
+def _is_finite(query: Query) -> bool:
+    arrays: tuple[NDArray[Any], ...] = (query.embedding, query.view_embeddings, query.poses)
+    return all(bool(np.isfinite(array).all()) for array in arrays)

@@ -1,22 +1,25 @@
 """How strange an observation is: a small class per score, larger is stranger.
 
 A score sees the query and what was recalled for it, and nothing else; what it keeps between two
-observations of an episode, ``reset`` forgets. None knows a threshold: calibration makes the
-scores comparable.
+observations of an episode, ``reset`` forgets. None knows a threshold: bands over ordinary
+episodes make the scores comparable.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.geometry import pose_distance, split_arm_action
-from alt_ros.lookup.retrieval import Recall
+from alt_ros.lookup.index import Index
+from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
 from alt_ros.types import Query
 
@@ -25,7 +28,19 @@ METRES_PER_RADIAN = 0.1
 
 
 class Score(ABC):
-    """One way to tell a strange observation."""
+    """One way to tell a strange observation.
+
+    Attributes:
+        resolution: Differences below it mean nothing; in the score's unit.
+
+    Args:
+        table: What is ordinary.
+    """
+
+    resolution: ClassVar[float]
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     @abstractmethod
     def value(self, query: Query, recall: Recall) -> float:
@@ -37,6 +52,8 @@ class Score(ABC):
 
 class Cosine(Score):
     """Distance to the nearest frame, 1 - cosine: the ALT paper's (He et al. 2026)."""
+
+    resolution = 1e-3
 
     def value(self, query: Query, recall: Recall) -> float:
         """See ``Score.value``."""
@@ -50,8 +67,10 @@ class NearestDemonstrations(Score):
     deep nearest neighbors"); neighbours in time count once, for they are one recording.
     """
 
+    resolution = 1e-3
+
     def __init__(self, table: Table, demonstrations: int = 3) -> None:
-        self._table = table
+        super().__init__(table)
         self._demonstrations = demonstrations
 
     def value(self, query: Query, recall: Recall) -> float:
@@ -71,7 +90,10 @@ class LocalDensity(Score):
     sparse one.
     """
 
+    resolution = 0.05
+
     def __init__(self, table: Table) -> None:
+        super().__init__(table)
         own = np.empty(len(table))
         for demonstration in range(table.demonstrations):
             rows = table.rows(demonstration)
@@ -94,7 +116,10 @@ class Mahalanobis(Score):
     et al. 2010), for there may be fewer frames than dimensions.
     """
 
+    resolution = 0.1
+
     def __init__(self, table: Table) -> None:
+        super().__init__(table)
         values = table.embeddings.astype(np.float64)
         self._mean = values.mean(axis=0)
         count, size = values.shape
@@ -121,8 +146,10 @@ class View(Score):
         view: Number of the view.
     """
 
-    def __init__(self, table: Table, view: int) -> None:
-        self._table = table
+    resolution = 1e-3
+
+    def __init__(self, table: Table, view: int = 0) -> None:
+        super().__init__(table)
         self._view = view
 
     def value(self, query: Query, recall: Recall) -> float:
@@ -144,7 +171,10 @@ class Jumps(Score):
         slack: Frames by which the nearest may be off the due one.
     """
 
+    resolution = 0.05
+
     def __init__(self, table: Table, window: int = 20, slack: int = 6) -> None:
+        super().__init__(table)
         self._period = table.period
         self._slack = slack
         self._jumps: deque[bool] = deque(maxlen=window)
@@ -179,8 +209,10 @@ class Disagreement(Score):
         ahead: Actions from the recalled frame to the end of the motion.
     """
 
+    resolution = 1e-3
+
     def __init__(self, table: Table, demonstrations: int = 3, ahead: int = 8) -> None:
-        self._table = table
+        super().__init__(table)
         self._demonstrations = demonstrations
         self._ahead = ahead
         self._ends = table.episode_ends[table.demonstration]
@@ -202,8 +234,7 @@ class PoseResidual(Score):
     Metres, and radians at ``METRES_PER_RADIAN``; the most of all arms.
     """
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    resolution = 1e-3
 
     def value(self, query: Query, recall: Recall) -> float:
         """See ``Score.value``."""
@@ -215,8 +246,8 @@ class PoseResidual(Score):
         return max(metres + METRES_PER_RADIAN * radians for metres, radians in off)
 
 
-SCORES: dict[str, Callable[[Table], Score]] = {
-    "cosine": lambda table: Cosine(),
+SCORES: dict[str, type[Score]] = {
+    "cosine": Cosine,
     "nearest_demonstrations": NearestDemonstrations,
     "local_density": LocalDensity,
     "mahalanobis": Mahalanobis,
@@ -224,7 +255,10 @@ SCORES: dict[str, Callable[[Table], Score]] = {
     "disagreement": Disagreement,
     "pose_residual": PoseResidual,
 }
-"""Name to what makes the score of a table; and ``view:<name>`` for every view."""
+"""Name to score; and ``view:<name>`` for every view."""
+SHIPPED = ("cosine", "view")
+"""What the monitor combines unless told otherwise; ``view`` stands for every view's score."""
+_VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
 
 
@@ -232,33 +266,132 @@ def score_names(table: Table, views: Sequence[str]) -> tuple[str, ...]:
     """Return the names of all scores that a table of these views has."""
     names = [name for name in SCORES if table.layout.arms or name not in _OF_ARMS]
     if table.view_embeddings.shape[1] > 1:
-        names += [f"view:{view}" for view in views]
+        names += view_scores(views)
     return tuple(names)
 
 
-def make_scores(table: Table, views: Sequence[str], names: Sequence[str]) -> dict[str, Score]:
+def view_scores(views: Sequence[str]) -> tuple[str, ...]:
+    """Return the name of every view's score."""
+    return tuple(_VIEW + view for view in views)
+
+
+def chosen_scores(
+    table: Table, views: Sequence[str], names: Sequence[str] = SHIPPED
+) -> tuple[str, ...]:
+    """Return the names with ``view`` in full: every view's score, none where there is one view.
+
+    Raises:
+        ConfigurationError: The table has no such score, or none is named.
+    """
+    known = score_names(table, views)
+    every_view = [name for name in known if name.startswith(_VIEW)]
+    chosen = [n for name in names for n in (every_view if name == "view" else [name])]
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        raise ConfigurationError(
+            f"scores of this table are {', '.join(known)}; got {', '.join(unknown) or 'none'}"
+        )
+    return tuple(dict.fromkeys(chosen))
+
+
+def make_scores(table: Table, views: Sequence[str], names: Collection[str]) -> dict[str, Score]:
     """Return scores by name.
 
     Args:
         table: What is ordinary.
         views: Names of the encoder's views.
-        names: Which scores.
+        names: Which scores, in full.
 
     Raises:
         ConfigurationError: The table has no such score.
     """
-    known = score_names(table, views)
+    known = (*score_names(table, views), *view_scores(views[: table.view_embeddings.shape[1]]))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigurationError(
-            f"scores of this table are {', '.join(known)}; got {', '.join(unknown)}"
+            f"scores of this table are {', '.join(dict.fromkeys(known))}; got {', '.join(unknown)}"
         )
     return {
-        name: View(table, list(views).index(name.removeprefix("view:")))
-        if name.startswith("view:")
+        name: View(table, list(views).index(name.removeprefix(_VIEW)))
+        if name.startswith(_VIEW)
         else SCORES[name](table)
         for name in names
     }
+
+
+def resolution(name: str) -> float:
+    """Return a score's resolution by its name, in the score's unit."""
+    return View.resolution if name.startswith(_VIEW) else SCORES[name].resolution
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeScores:
+    """What the scores say along one episode of n observations.
+
+    Attributes:
+        values: (n, S) float64, NaN where a score says nothing.
+        progress: (n,) float64, part of the followed demonstration that has passed, 0 to 1.
+    """
+
+    values: NDArray[np.float64]
+    progress: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.progress)
+
+
+def score_episode(
+    retrieval: Retrieval, scores: Collection[Score], queries: Iterable[Query]
+) -> EpisodeScores:
+    """Return what scores say along an episode that the retrieval follows from its start.
+
+    No observation is too strange for the retrieval to go by, as there is no threshold yet.
+    """
+    retrieval.reset()
+    for score in scores:
+        score.reset()
+    values: list[list[float]] = []
+    progress: list[float] = []
+    for query in queries:
+        recall = retrieval.recall(query.embedding, query.stamp)
+        values.append([score.value(query, recall) for score in scores])
+        progress.append(progress_of(retrieval.table, recall))
+    return EpisodeScores(
+        np.array(values, np.float64).reshape(-1, len(scores)), np.array(progress, np.float64)
+    )
+
+
+def score_episodes(
+    table: Table,
+    index: Index,
+    views: Sequence[str],
+    names: Sequence[str],
+    episodes: Iterable[Iterable[Query]],
+    retrieval: RetrievalConfig | None = None,
+) -> list[EpisodeScores]:
+    """Return what scores say along episodes.
+
+    Args:
+        table: What is ordinary.
+        index: Searches the table's embeddings.
+        views: Names of the encoder's views.
+        names: Which scores, in full: the columns of the values.
+        episodes: The queries of each, in order of time.
+        retrieval: How a frame is chosen.
+
+    Raises:
+        ConfigurationError: The table has no such score.
+        DataError: An embedding is not of the table's size.
+    """
+    follow = Retrieval(table, index, retrieval)
+    scores = list(make_scores(table, views, names).values())
+    return [score_episode(follow, scores, queries) for queries in episodes]
+
+
+def progress_of(table: Table, recall: Recall) -> float:
+    """Return what part of the followed demonstration has passed, 0 to 1."""
+    rows = table.rows(recall.chosen.demonstration)
+    return recall.chosen.frame / max(rows.stop - rows.start - 1, 1)
 
 
 def _best_of_each(table: Table, recall: Recall) -> NDArray[np.int64]:

@@ -125,6 +125,30 @@ class Table:
         start = int(self.episode_ends[demonstration - 1]) if demonstration else 0
         return slice(start, int(self.episode_ends[demonstration]))
 
+    def without(self, demonstration: int) -> Table:
+        """Return the table of all the other demonstrations, numbered anew.
+
+        Raises:
+            DataError: There is no such demonstration, or it is the only one.
+        """
+        rows = self.rows(demonstration)
+        if self.demonstrations == 1:
+            raise DataError("table: the only demonstration cannot be left out")
+        kept = np.delete(np.arange(len(self)), rows)
+        lengths = np.delete(np.diff(self.episode_ends, prepend=0), demonstration)
+        names = self.names[:demonstration] + self.names[demonstration + 1 :]
+        return make_table(
+            embeddings=self.embeddings[kept],
+            view_embeddings=self.view_embeddings[kept],
+            actions=self.actions[kept],
+            poses=self.poses[kept],
+            grippers=self.grippers[kept],
+            episode_ends=np.cumsum(lengths),
+            names=names,
+            period=self.period,
+            layout=self.layout,
+        )
+
     def chunk(
         self, demonstration: int, frame: int, horizon: int, stamp: int, similarity: float
     ) -> ActionChunk:

@@ -11,6 +11,7 @@ from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Pose, PoseStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from alt_ros.errors import DataError
 from alt_ros.messages import image_of
@@ -113,8 +114,42 @@ def to_observation(
 
 def to_decision(message: OodFlag) -> OodDecision:
     """Return the monitor's decision of an OodFlag message."""
-    neighbour = Neighbour(message.demonstration, message.frame, message.score)
-    return OodDecision(message.flag, message.score, message.threshold, neighbour, message.view)
+    return OodDecision(
+        flag=message.flag,
+        score=message.score,
+        threshold=message.threshold,
+        neighbour=Neighbour(message.demonstration, message.frame, message.similarity),
+        view=message.view,
+        quantile=message.quantile,
+        cause=message.cause,
+        scores=tuple(message.scores),
+        values=tuple(message.values),
+        strangeness=tuple(message.strangeness),
+    )
+
+
+def to_flag(decision: OodDecision, header: Header) -> OodFlag:
+    """Return an OodFlag message.
+
+    Args:
+        decision: The monitor's.
+        header: Of the observation: its stamp and frame.
+    """
+    return OodFlag(
+        header=header,
+        flag=decision.flag,
+        score=decision.score,
+        threshold=decision.threshold,
+        quantile=decision.quantile,
+        scores=list(decision.scores),
+        values=array.array("d", decision.values),
+        strangeness=array.array("d", decision.strangeness),
+        cause=decision.cause,
+        view=decision.view,
+        demonstration=decision.neighbour.demonstration,
+        frame=decision.neighbour.frame,
+        similarity=decision.neighbour.similarity,
+    )
 
 
 def to_chunk(chunk: ActionChunk, frame_id: str, policy: str) -> ActionChunkMessage:

@@ -12,11 +12,13 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from alt_ros.bundle import Bundle
 from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.messages import query_of
 from alt_ros.msg import ActionChunk, Embedding, OodFlag
-from alt_ros.nodes.conversions import to_chunk
+from alt_ros.nodes.conversions import to_chunk, to_flag
 from alt_ros.nodes.node import RELIABLE, AltNode, run
 from alt_ros.nodes.parameters import parameter
+from alt_ros.types import ActionChunk as Chunk
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,31 @@ class LookupParameters:
     bundle: str = parameter("", "Folder of the bundle; required")
     threshold: float = parameter(
         -2.0,
-        "Gamma: a cosine similarity below it is strange, whatever the views by themselves say; "
-        "-2 takes the bundle's thresholds",
+        "Gamma: a cosine similarity below it is strange, whatever other scores say; -2 takes the "
+        "bundle's calibration",
         low=-2.0,
         high=1.0,
+    )
+    threshold_margin: float = parameter(
+        0.0,
+        "Added to the threshold on the level; more than 0 flags less than calibrated",
+        low=-100.0,
+        high=100.0,
+    )
+    return_slowdown: float = parameter(
+        2.0,
+        "How many times as long as in the demonstration the way back on /alt/return_chunk takes",
+        low=1.0,
+        high=100.0,
+    )
+    publish_chunks: bool = parameter(
+        True,
+        "False: the monitor alone, beside another policy's node that publishes alt/action_chunk",
     )
 
 
 class Lookup(AltNode):
-    """Query the table for /alt/embedding; publish /alt/action_chunk and /alt/ood."""
+    """Query the table for /alt/embedding; publish the chunk or the way back, and /alt/ood."""
 
     name = "lookup"
     Parameters = LookupParameters
@@ -46,15 +64,19 @@ class Lookup(AltNode):
             raise ConfigurationError("lookup needs a bundle: set the parameter 'bundle'")
         bundle = Bundle.load(Path(p.bundle), encoder=False)
         self._encoder_id = bundle.encoder_id
-        monitor = bundle.monitor
+        calibration = bundle.calibration
         if p.threshold >= -1.0:
-            monitor = replace(monitor, threshold=p.threshold, view_thresholds=())
-        self._lookup = bundle.lookup(monitor=monitor)
+            calibration = Calibration.given(p.threshold)
+        threshold = calibration.threshold + p.threshold_margin
+        self._lookup = bundle.lookup(calibration=replace(calibration, threshold=threshold))
         self._names = bundle.table.names
         self._trouble = ""
         self._decision = None
         self._seconds = 0.0
-        self._chunks = self._create(ActionChunk, "alt/action_chunk")
+        self._chunks = self._returns = None
+        if p.publish_chunks:
+            self._chunks = self._create(ActionChunk, "alt/action_chunk")
+            self._returns = self._create(ActionChunk, "alt/return_chunk")
         self._flags = self._create(OodFlag, "alt/ood")
         self.create_subscription(Embedding, "alt/embedding", self._on_embedding, RELIABLE)
 
@@ -79,25 +101,22 @@ class Lookup(AltNode):
         self._trouble = ""
         self._decision = decision
         self._seconds = time.perf_counter() - start
-        self._flags.publish(
-            OodFlag(
-                header=message.header,
-                flag=decision.flag,
-                score=decision.score,
-                threshold=decision.threshold,
-                demonstration=decision.neighbour.demonstration,
-                frame=decision.neighbour.frame,
-                view=decision.view,
-            )
-        )
+        self._flags.publish(to_flag(decision, message.header))
         if decision.flag:
+            way_back = self._lookup.way_back(chunk.stamp, self.parameters.return_slowdown)
+            self._publish(self._returns, way_back, message)
+        else:
+            self._publish(self._chunks, chunk, message)
+
+    def _publish(self, publisher: Any, chunk: Chunk | None, message: Embedding) -> None:
+        if publisher is None or chunk is None:
             return
         out = to_chunk(chunk, message.header.frame_id, "alt")
         out.demonstration_name = self._names[out.demonstration]
         out.encode_seconds = message.encode_seconds
         out.policy_seconds = self._seconds
         out.observation_published = message.observation_published
-        self._chunks.publish(out)
+        publisher.publish(out)
 
     def _step(self, message: Embedding) -> Any:
         if message.encoder_id != self._encoder_id:
@@ -115,14 +134,17 @@ class Lookup(AltNode):
         if decision is None:
             return DiagnosticStatus.OK, "no embedding has come", {}
         values = {
-            "similarity": f"{decision.score:.4f}",
+            "score": f"{decision.score:.4f}",
             "threshold": f"{decision.threshold:.4f}",
+            "quantile": f"{decision.quantile:.4f}",
+            "strangest": decision.cause,
+            "similarity": f"{decision.neighbour.similarity:.4f}",
             "demonstration": self._names[decision.neighbour.demonstration],
             "frame": decision.neighbour.frame,
             "last [ms]": f"{1e3 * self._seconds:.3f}",
         }
         if decision.flag:
-            text = f"out of distribution; strangest view: {decision.view}"
+            text = f"out of distribution: {decision.cause}; strangest view: {decision.view}"
             return DiagnosticStatus.WARN, text, values
         return DiagnosticStatus.OK, "in distribution", values
 

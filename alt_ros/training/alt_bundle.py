@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from alt_ros.bundle import Bundle, write_bundle
+from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.encoders.runtime import EncoderRuntime
 from alt_ros.encoders.spec import EncoderSpec
-from alt_ros.errors import DataError
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.lookup.bands import BINS
 from alt_ros.lookup.calibration import (
+    EPISODE,
+    HELD_OUT,
+    LEAVE_ONE_OUT,
+    RATE,
     Calibration,
-    calibrate_held_out,
-    calibrate_leave_one_out,
+    calibrate,
+    score_left_out,
 )
-from alt_ros.lookup.index import build_index
+from alt_ros.lookup.index import Index, build_index
 from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
+from alt_ros.lookup.scores import SHIPPED, EpisodeScores, chosen_scores, score_episodes
 from alt_ros.lookup.table import Table, make_table
+from alt_ros.progress import Advance
 from alt_ros.training.frames import FrameReader
+from alt_ros.types import Query
 
 BATCH = 64
 PAPER_HORIZON = 30
 TRAINING_REPORT = "training.json"
-Progress = Callable[[int, int], None]
+SAME = 1e-5
+"""An episode all of whose frames are this near to frames of the table is one of the table's."""
 
 
 def embed_store(
-    encoder: EncoderRuntime, store: DemonstrationStore, progress: Progress | None = None
+    encoder: EncoderRuntime,
+    store: DemonstrationStore,
+    progress: Advance = lambda done, total: None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return embeddings (T, D) and view embeddings (T, V, F) of every frame, not augmented.
 
@@ -54,13 +67,122 @@ def embed_store(
         batch_values, batch_view_values = encoder.forward(frames.clean(rows))
         values.append(batch_values)
         view_values.append(batch_view_values)
-        if progress is not None:
-            progress(int(rows[-1]) + 1, store.frames)
+        progress(int(rows[-1]) + 1, store.frames)
     return np.concatenate(values), np.concatenate(view_values)
 
 
+def embed_episodes(
+    encoder: EncoderRuntime,
+    demonstrations: Sequence[Demonstration],
+    progress: Advance = lambda done, total: None,
+) -> list[list[Query]]:
+    """Return the queries of demonstrations, as a policy would have put them.
+
+    Args:
+        encoder: The encoder as it is deployed.
+        demonstrations: Successful ones, of any format.
+        progress: Called after each with (demonstrations done, demonstrations in all).
+
+    Raises:
+        DataError: A demonstration lacks a view, or failed.
+    """
+    episodes: list[list[Query]] = []
+    for number, demonstration in enumerate(demonstrations):
+        if demonstration.success is False:
+            raise DataError(
+                f"calibration must be with successful episodes, '{demonstration.name}' failed: "
+                "leave it out"
+            )
+        episodes.append(_embed_episode(encoder, demonstration))
+        progress(number + 1, len(demonstrations))
+    return episodes
+
+
+def _embed_episode(encoder: EncoderRuntime, demonstration: Demonstration) -> list[Query]:
+    queries: list[Query] = []
+    for start in range(0, len(demonstration), BATCH):
+        frames = range(start, min(start + BATCH, len(demonstration)))
+        inputs = [encoder.preprocess(demonstration.observation(frame)) for frame in frames]
+        values, view_values = encoder.forward(
+            (
+                torch.cat([images for images, _ in inputs]),
+                torch.cat([poses for _, poses in inputs]),
+            )
+        )
+        queries += [
+            Query(int(demonstration.stamps[frame]), value, view_value, demonstration.poses[frame])
+            for frame, value, view_value in zip(frames, values, view_values, strict=True)
+        ]
+    return queries
+
+
+def calibrate_table(
+    table: Table,
+    index: Index,
+    views: Sequence[str],
+    episodes: Sequence[Sequence[Query]] | None = None,
+    *,
+    scores: Sequence[str] = SHIPPED,
+    rate: float = RATE,
+    per: str = EPISODE,
+    bins: int = BINS,
+    retrieval: RetrievalConfig | None = None,
+    monitor: MonitorConfig | None = None,
+    progress: Advance = lambda done, total: None,
+) -> tuple[Calibration, list[EpisodeScores]]:
+    """Return the calibration of a table, and what the scores say along each ordinary episode.
+
+    Args:
+        table: The demonstration frames.
+        index: Searches the table's embeddings.
+        views: Names of the encoder's views.
+        episodes: Queries of ordinary episodes that the table does not hold; None leaves out each
+            demonstration of the table in turn.
+        scores: Which make the level; "view" stands for every view's.
+        rate: See ``calibrate``.
+        per: See ``calibrate``.
+        bins: See ``calibrate``.
+        retrieval: How a frame is chosen.
+        monitor: When the flag goes up.
+        progress: Called after each demonstration that was left out.
+
+    Raises:
+        ConfigurationError: See ``calibrate``; an unknown score; or the table holds an episode.
+        DataError: An embedding is not of the table's size.
+    """
+    config = monitor or MonitorConfig()
+    names = chosen_scores(table, views, scores)
+    if episodes is None:
+        scored = score_left_out(table, views, names, retrieval, progress)
+    else:
+        _check_held_out(index, episodes)
+        scored = score_episodes(table, index, views, names, episodes, retrieval)
+    calibration = calibrate(
+        scored,
+        names,
+        raise_count=config.raise_count,
+        raise_window=config.raise_window,
+        how=LEAVE_ONE_OUT if episodes is None else HELD_OUT,
+        rate=rate,
+        per=per,
+        bins=bins,
+    )
+    return calibration, scored
+
+
+def _check_held_out(index: Index, episodes: Sequence[Sequence[Query]]) -> None:
+    for number, queries in enumerate(episodes):
+        if all(index.query(query.embedding, 1)[0][0] > 1.0 - SAME for query in queries):
+            raise ConfigurationError(
+                "calibration must be with episodes that the table does not hold, it holds episode "
+                f"{number}: name others, or none to leave out each demonstration in turn"
+            )
+
+
 def build_table(
-    encoder: EncoderRuntime, store: DemonstrationStore, progress: Progress | None = None
+    encoder: EncoderRuntime,
+    store: DemonstrationStore,
+    progress: Advance = lambda done, total: None,
 ) -> Table:
     """Return the table of a store; see ``embed_store``."""
     embeddings, view_embeddings = embed_store(encoder, store, progress)
@@ -85,15 +207,15 @@ def build_bundle(
     *,
     calibration_store: DemonstrationStore | None = None,
     calibration: Calibration | None = None,
-    false_alarm_rate: float | None = None,
-    episode_rate: float | None = None,
+    rate: float = RATE,
+    per: str = EPISODE,
     index: str = "hnsw",
     horizon: int = PAPER_HORIZON,
     retrieval: RetrievalConfig | None = None,
     monitor: MonitorConfig | None = None,
     provenance: Mapping[str, Any] | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Advance = lambda done, total: None,
 ) -> Bundle:
     """Embed the demonstrations, build table and index, calibrate the monitor, write the bundle.
 
@@ -104,15 +226,13 @@ def build_bundle(
         output: The bundle's folder.
         calibration_store: Demonstrations that neither table nor training has seen; without them
             the threshold is calibrated by leaving one demonstration out.
-        calibration: A threshold that is given instead.
-        false_alarm_rate: Share of ordinary frames that may fall below the threshold; None takes
-            the lowest that the frames can vouch for.
-        episode_rate: Lower the threshold until at most this share of ordinary episodes is expected
-            to fall below; needs ``calibration_store``.
+        calibration: A calibration that is given instead.
+        rate: Share of ordinary episodes, or frames, that may be strange.
+        per: What the rate counts, "episode" or "frame".
         index: Kind of index, see ``lookup.index.INDEX_KINDS``.
         horizon: Prediction horizon Tp, actions.
         retrieval: How a frame is chosen.
-        monitor: When the flag goes up and down; its threshold comes from the calibration.
+        monitor: When the flag goes up and down.
         provenance: What the manifest should say of the training; JSON values.
         device: See ``EncoderRuntime``.
         progress: Called with (frames embedded, frames in all).
@@ -122,32 +242,31 @@ def build_bundle(
 
     Raises:
         DataError: A store lacks a view.
-        ConfigurationError: The false-alarm rate is too low for so few frames.
+        ConfigurationError: There are too few episodes to calibrate with, see ``calibrate``.
         BundleError: The encoder does not fit the spec.
     """
     runtime = EncoderRuntime(encoder, spec, device)
     frames = store.frames + (calibration_store.frames if calibration_store is not None else 0)
 
-    def report(offset: int) -> Progress:
-        return lambda done, _: progress(offset + done, frames) if progress is not None else None
-
-    table = build_table(runtime, store, report(0))
+    table = build_table(runtime, store, lambda done, _: progress(done, frames))
     built, index_report = build_index(index, table.embeddings)
-    if calibration is None and calibration_store is not None:
-        values, view_values = embed_store(runtime, calibration_store, report(store.frames))
-        calibration = calibrate_held_out(
+    if calibration is None:
+        episodes = None
+        if calibration_store is not None:
+            ends = store.frames + calibration_store.episode_ends
+            episodes = embed_episodes(
+                runtime, calibration_store, lambda done, _: progress(int(ends[done - 1]), frames)
+            )
+        calibration, _ = calibrate_table(
             table,
-            values,
-            view_values,
-            calibration_store.episode_ends,
-            false_alarm_rate,
-            episode_rate,
-            neighbours=(retrieval or RetrievalConfig()).neighbours,
-            raise_after=(monitor or MonitorConfig()).raise_after,
+            built,
+            spec.views,
+            episodes,
+            rate=rate,
+            per=per,
+            retrieval=retrieval,
+            monitor=monitor,
         )
-    elif calibration is None:
-        neighbours = (retrieval or RetrievalConfig()).neighbours
-        calibration = calibrate_leave_one_out(table, false_alarm_rate, neighbours=neighbours)
     write_bundle(
         output,
         spec=spec,
@@ -172,11 +291,11 @@ def bundle_from_training(
     kind: str = "hnsw",
     horizon: int = PAPER_HORIZON,
     calibration_store: Path | None = None,
-    false_alarm_rate: float | None = None,
-    episode_rate: float | None = None,
+    rate: float = RATE,
+    per: str = EPISODE,
     threshold: float | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Advance = lambda done, total: None,
 ) -> Bundle:
     """Build a bundle from folders: a store and what ``alt train`` wrote.
 
@@ -187,8 +306,8 @@ def bundle_from_training(
         kind: Kind of index.
         horizon: Prediction horizon Tp, actions.
         calibration_store: Folder of a store that was held out.
-        false_alarm_rate: See ``build_bundle``.
-        episode_rate: See ``build_bundle``.
+        rate: See ``build_bundle``.
+        per: See ``build_bundle``.
         threshold: Gamma, given instead of calibrated.
         device: See ``EncoderRuntime``.
         progress: Called with (frames embedded, frames in all).
@@ -212,9 +331,9 @@ def bundle_from_training(
         spec,
         output,
         calibration_store=held_out,
-        calibration=None if threshold is None else Calibration(threshold=threshold),
-        false_alarm_rate=false_alarm_rate,
-        episode_rate=episode_rate,
+        calibration=None if threshold is None else Calibration.given(threshold),
+        rate=rate,
+        per=per,
         index=kind,
         horizon=horizon,
         provenance=result,

@@ -108,11 +108,17 @@ def flag(stamp: int, up: bool) -> Any:
         "alt_ros/msg/OodFlag",
         header=header(stamp),
         flag=up,
-        score=0.5 if up else 0.95,
-        threshold=0.8,
+        score=4.5 if up else 0.5,
+        threshold=3.0,
+        quantile=1.0 if up else 0.5,
+        scores=["cosine"],
+        values=np.array([0.5 if up else 0.05]),
+        strangeness=np.array([4.5 if up else 0.5]),
+        cause="cosine",
+        view="wrist" if up else "",
         demonstration=1,
         frame=0,
-        view="wrist" if up else "",
+        similarity=0.5 if up else 0.95,
     )
 
 

@@ -63,7 +63,7 @@ def test_a_clear_change_is_told_apart_and_false_alarms_are_as_rare_as_stated(bun
     assert noisy["failures"] == 20
     assert noisy["failures_flagged"] == noisy["flagged"]
     assert noisy["successes_flagged"] == 0
-    assert noisy["delay"] == bundle.monitor.raise_after - 1
+    assert noisy["delay"] == bundle.monitor.raise_count - 1
     same = values["scenarios"]["same"]["scores"]["cosine"]
     assert 0.35 < same["auroc"] < 0.65
     assert same["balanced_accuracy"] == pytest.approx(0.5, abs=0.08)
@@ -85,7 +85,7 @@ def test_a_flag_after_the_failure_is_not_in_time(bundle):
 
 def test_too_few_calibration_episodes_are_refused(bundle):
     few = {"calibration": trace(bundle, 18, 0.02, 0), "ind": trace(bundle, 5, 0.02, 1)}
-    with pytest.raises(ConfigurationError, match="at least 19 calibration episodes, got 18"):
+    with pytest.raises(ConfigurationError, match="at least 19 levels .* got 18"):
         judge(bundle, few)
 
 
@@ -109,5 +109,5 @@ def test_roll_outs_are_kept_and_taken_up(bundle, tmp_path):
     np.testing.assert_array_equal(first.stamps - first.stamps[0], mended.stamps - mended.stamps[0])
     with pytest.raises(ConfigurationError, match="scenario 'nonsense' does not exist"):
         bench_ood(bundle.path, tmp_path, scenarios=("nonsense",))
-    with pytest.raises(ConfigurationError, match="at least 19 calibration episodes, got 2"):
+    with pytest.raises(ConfigurationError, match="at least 19 levels .* got 2"):
         bench_ood(bundle.path, tmp_path, calibration_trials=2)

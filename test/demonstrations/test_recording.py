@@ -129,7 +129,19 @@ def test_our_own_messages_are_written_with_all_definitions_that_they_need(tmp_pa
         stamp=STORE.types["builtin_interfaces/msg/Time"](sec=7, nanosec=9), frame_id="base"
     )
     flag = STORE.types[kind](
-        header=header, flag=True, score=0.4, threshold=0.8, demonstration=3, frame=4, view="wrist"
+        header=header,
+        flag=True,
+        score=4.0,
+        threshold=0.8,
+        quantile=1.0,
+        scores=["cosine"],
+        values=np.array([0.6]),
+        strangeness=np.array([4.0]),
+        cause="cosine",
+        view="wrist",
+        demonstration=3,
+        frame=4,
+        similarity=0.4,
     )
     bag = EpisodeWriter(tmp_path / "episode", DEFINITIONS, min_free_bytes=0)
     bag.write("/alt/ood", kind, 1, bytes(STORE.serialize_cdr(flag, kind)))

@@ -6,6 +6,7 @@ import pytest
 from tables import table, unit
 
 from alt_ros.errors import ConfigurationError
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.index import ExactIndex, HnswIndex
 from alt_ros.lookup.lookup import Lookup
 from alt_ros.lookup.monitor import MonitorConfig
@@ -16,8 +17,9 @@ STEP = 50_000_000
 
 
 def lookup(held, kind=ExactIndex, horizon=4):
-    monitor = MonitorConfig(threshold=0.9, raise_after=1, clear_after=1)
-    return Lookup(held, kind.build(held.embeddings), VIEWS, horizon, monitor=monitor)
+    monitor = MonitorConfig(raise_count=1, raise_window=1, clear_after=1)
+    index = kind.build(held.embeddings)
+    return Lookup(held, index, VIEWS, horizon, Calibration.given(0.9), monitor=monitor)
 
 
 def row(held, number, stamp):
@@ -32,7 +34,7 @@ def test_a_step_gives_the_chunk_of_the_recalled_frame_and_a_decision():
     assert chunk.stamp == 123
     assert not decision.flag
     assert decision.neighbour == chunk.source
-    assert decision.score == pytest.approx(1.0, abs=1e-6)
+    assert decision.score == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_strange_embedding_raises_the_flag_and_names_the_view():
@@ -43,7 +45,9 @@ def test_a_strange_embedding_raises_the_flag_and_names_the_view():
     step = lookup(held)
     chunk, decision = step.step(Query(0, stranger, views))
     assert decision.flag
-    assert decision.score < decision.threshold == 0.9
+    assert decision.score > decision.threshold == pytest.approx(0.1)
+    assert decision.neighbour.similarity == pytest.approx(1.0 - decision.score)
+    assert decision.view == "third_person"
     assert chunk is not None
     step.reset()
     assert not step.step(row(held, 0, 0))[1].flag
@@ -52,12 +56,26 @@ def test_a_strange_embedding_raises_the_flag_and_names_the_view():
 def test_a_gap_in_the_stamps_takes_the_flag_down_because_a_new_episode_begins():
     held = table()
     views = held.view_embeddings[0]
-    monitor = MonitorConfig(threshold=0.9, raise_after=1, clear_after=10)
+    monitor = MonitorConfig(raise_count=1, raise_window=1, clear_after=10)
     index = ExactIndex.build(held.embeddings)
-    step = Lookup(held, index, VIEWS, 4, monitor=monitor)
+    step = Lookup(held, index, VIEWS, 4, Calibration.given(0.9), monitor=monitor)
     assert step.step(Query(0, unit(-held.embeddings[0]), views))[1].flag
     assert step.step(Query(STEP, held.embeddings[0], views))[1].flag
     assert not step.step(Query(100 * STEP, held.embeddings[0], views))[1].flag
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, HnswIndex])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_embedding_that_is_no_number_is_strange(kind, bad):
+    held = table()
+    step = lookup(held, kind)
+    assert not step.step(row(held, 0, 0))[1].flag
+    values = held.embeddings[1].copy()
+    values[3] = bad
+    with np.errstate(invalid="ignore"):
+        _, decision = step.step(Query(STEP, values, held.view_embeddings[1]))
+    assert decision.flag
+    assert decision.cause == "not_finite"
 
 
 def test_both_indexes_lead_to_the_same_steps():
@@ -71,6 +89,23 @@ def test_both_indexes_lead_to_the_same_steps():
         assert one[0].source.frame == other[0].source.frame
         assert one[0].source.demonstration == other[0].source.demonstration
         assert one[1].flag == other[1].flag
+
+
+def test_the_way_back_is_the_demonstration_backwards_from_the_frame_last_followed():
+    held = table()
+    step = lookup(held)
+    assert step.way_back(0, 2.0) is None, "nothing has been followed"
+    assert not step.step(row(held, 8, 0))[1].flag
+    stranger = Query(0, unit(-held.embeddings[0]), held.view_embeddings[0])
+    assert any(step.step(stranger)[1].flag for _ in range(20))
+    back = step.way_back(STEP, 2.0)
+    np.testing.assert_array_equal(back.actions, held.actions[[8, 7, 6]])
+    assert (back.stamp, back.period) == (STEP, 2 * held.period)
+    assert (back.source.demonstration, back.source.frame) == (1, 2)
+    with pytest.raises(ConfigurationError, match=r"slowdown must be at least 1, got 0\.5"):
+        step.way_back(STEP, 0.5)
+    step.reset()
+    assert step.way_back(STEP, 2.0) is None
 
 
 def test_a_horizon_must_be_positive():

@@ -1,91 +1,211 @@
+"""When the flag goes up and down, and what it says of the cause."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tables import unit
+from tables import table, unit
 
 from alt_ros.errors import ConfigurationError, DataError
-from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
-from alt_ros.types import Neighbour
+from alt_ros.lookup.bands import Band
+from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.index import ExactIndex
+from alt_ros.lookup.monitor import NEVER, NOT_FINITE, MonitorConfig, OodMonitor
+from alt_ros.lookup.retrieval import Recall, Retrieval
+from alt_ros.types import Neighbour, Query
 
 VIEWS = ("wrist", "third_person")
-SAME = unit(np.eye(2, 4))
-RECALLED = SAME[None]  # one frame
+HELD = table((6, 4, 5))
+HALF = Calibration.given(0.5)
+AT_ONCE = MonitorConfig(raise_count=1, raise_window=1, clear_after=1)
+PLAIN = Band((0.0,), (1.0,), 0.0)
+NAN = float("nan")
 
 
-def flags(monitor, scores):
-    return [monitor.decide(Neighbour(0, 0, s), SAME, RECALLED).flag for s in scores]
+def seen(row: int = 0, views: np.ndarray | None = None) -> Query:
+    views = HELD.view_embeddings[row] if views is None else views
+    return Query(0, HELD.embeddings[row], views, HELD.poses[row])
 
 
-def test_the_flag_rises_and_falls_only_after_so_many_frames_in_a_row():
-    monitor = OodMonitor(VIEWS, MonitorConfig(threshold=0.5, raise_after=2, clear_after=3))
-    scores = [0.9, 0.1, 0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9]
-    expected = [False] * 4 + [True] * 6 + [False]
-    assert flags(monitor, scores) == expected
+def recalled(query: Query) -> Recall:
+    return Retrieval(HELD, ExactIndex.build(HELD.embeddings)).recall(query.embedding, query.stamp)
 
 
-def test_a_score_at_the_threshold_is_familiar_and_no_number_is_strange():
-    config = MonitorConfig(threshold=0.5, raise_after=1, clear_after=1)
-    assert flags(OodMonitor(VIEWS, config), [0.5, float("nan")]) == [False, True]
+def similar(similarity: float) -> Recall:
+    """Return a recall whose nearest frame is so similar."""
+    nearest = Neighbour(0, 0, similarity)
+    return Recall(nearest, nearest, np.array([similarity]), np.array([0]))
 
 
-def test_reset_takes_the_flag_down():
-    monitor = OodMonitor(VIEWS, MonitorConfig(raise_after=1))
+def flags(monitor: OodMonitor, similarities: list[float]) -> list[bool]:
+    return [monitor.decide(seen(), similar(value)).flag for value in similarities]
+
+
+def test_the_flag_goes_up_after_k_strange_ones_of_n_and_down_after_some_familiar_in_a_row():
+    config = MonitorConfig(raise_count=2, raise_window=3, clear_after=3)
+    monitor = OodMonitor(HELD, VIEWS, HALF, config)
+    similarities = [0.9, 0.1, 0.9, 0.9, 0.1, 0.9, 0.1, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.1, 0.9, 0.1]
+    expected = [False] * 6 + [True] * 6 + [False] * 3 + [True]
+    assert flags(monitor, similarities) == expected
+
+
+def test_a_level_at_the_threshold_is_familiar():
+    assert flags(OodMonitor(HELD, VIEWS, HALF, AT_ONCE), [0.5, 0.499, 0.5]) == [False, True, False]
+
+
+def test_with_a_margin_the_level_must_fall_further_before_the_flag_does():
+    monitor = OodMonitor(HELD, VIEWS, HALF, replace(AT_ONCE, clear_margin=0.2))
+    assert flags(monitor, [0.6, 0.4, 0.6, 0.69, 0.71]) == [False, True, True, True, False]
+
+
+def test_reset_takes_the_flag_down_and_forgets_the_last_observations():
+    monitor = OodMonitor(HELD, VIEWS, HALF, AT_ONCE)
     assert flags(monitor, [0.0]) == [True]
     monitor.reset()
     assert flags(monitor, [0.9]) == [False]
+    patient = OodMonitor(HELD, VIEWS, HALF, MonitorConfig(raise_count=2, raise_window=2))
+    assert flags(patient, [0.0]) == [False]
+    patient.reset()
+    assert flags(patient, [0.0]) == [False]
 
 
+def test_a_decision_says_what_every_score_came_to():
+    bands = {
+        "cosine": Band((0.1,), (0.1,), 0.0),
+        "view:wrist": PLAIN,
+        "view:third_person": Band((0.0, 0.0), (1.0, 0.5), 0.0),
+    }
+    calibration = Calibration(1.0, bands, levels=(0.5, 1.0, 3.0, 9.0))
+    query = seen(3, np.stack([HELD.view_embeddings[3, 0], -HELD.view_embeddings[3, 1]]))
+    recall = recalled(query)
+    decision = OodMonitor(HELD, VIEWS, calibration, AT_ONCE).decide(query, recall)
+    assert decision.scores == tuple(bands)
+    held = HELD.view_embeddings[recall.rows]
+    far = 1.0 - float((held[:, 1] @ query.view_embeddings[1]).max())
+    assert decision.values == pytest.approx((0.0, 0.0, far), abs=1e-6)
+    scale = 1.0 - 0.5 * (0.6 - 0.25) / 0.5  # frame 3 of 0 to 5, between the bins' middles
+    assert decision.strangeness == pytest.approx((-1.0, 0.0, far / scale), abs=1e-5)
+    assert decision.score == decision.strangeness[2]
+    assert (decision.flag, decision.threshold) == (decision.score > 1.0, 1.0)
+    assert decision.cause == "view:third_person"
+    assert decision.quantile == calibration.quantile(decision.score)
+    assert decision.neighbour == recall.nearest
+
+
+@pytest.mark.parametrize("views_are_scores", [True, False])
 @pytest.mark.parametrize("strange", [0, 1])
-def test_the_least_similar_view_is_named_while_the_flag_is_up(strange):
-    seen = SAME.copy()
-    seen[strange] = unit(np.array([0.0, 0.0, 0.3, 1.0]))
-    monitor = OodMonitor(VIEWS, MonitorConfig(raise_after=1, clear_after=1))
-    assert monitor.decide(Neighbour(0, 0, 0.1), seen, RECALLED).view == VIEWS[strange]
-    assert monitor.decide(Neighbour(0, 0, 0.9), seen, RECALLED).view == ""
+def test_the_strangest_view_is_named_while_the_flag_is_up(strange, views_are_scores):
+    bands = {"cosine": PLAIN} | {f"view:{view}": PLAIN for view in VIEWS if views_are_scores}
+    views = HELD.view_embeddings[0].copy()
+    views[strange] *= -1.0
+    calibration = Calibration(0.3, bands)
+    monitor = OodMonitor(HELD, VIEWS, calibration, AT_ONCE)
+    assert monitor.decide(seen(0, views), similar(0.1)).view == VIEWS[strange]
+    assert monitor.decide(seen(), similar(0.9)).view == ""
 
 
 def test_a_view_is_measured_by_what_is_usual_for_it():
-    seen = unit(np.array([[0.8, 0.6, 0, 0], [0.3, 0.9, 0, 0]]))
-    against = unit(np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
-    config = MonitorConfig(raise_after=1, view_thresholds=(0.7, 0.99))
-    monitor = OodMonitor(VIEWS, config)
-    assert monitor.decide(Neighbour(0, 0, 0.1), seen, against[None]).view == VIEWS[1]
+    views = unit(HELD.view_embeddings[0] + np.array([[0.0], [0.5]]))
+    bands = {
+        "view:wrist": Band((0.0,), (1e-6,), 0.0),
+        "view:third_person": Band((5.0,), (1.0,), 0),
+    }
+    calibration = Calibration(-9.0, bands)
+    monitor = OodMonitor(HELD, VIEWS, calibration, AT_ONCE)
+    assert monitor.decide(seen(0, views), similar(0.9)).view == "wrist"
 
 
 def test_a_strange_view_raises_the_flag_by_itself():
-    config = MonitorConfig(threshold=0.5, raise_after=1, view_thresholds=(0.7, 0.7))
-    for seen, recalled, flag in (
-        (SAME, RECALLED, False),
-        (SAME, np.stack([-SAME, SAME]), False),  # one of the recalled frames is like it
-        (np.stack([SAME[0], -SAME[1]]), RECALLED, True),
-        (np.stack([SAME[0], np.full(4, np.nan, np.float32)]), RECALLED, True),
+    calibration = Calibration(
+        0.3, {"cosine": PLAIN, "view:wrist": PLAIN, "view:third_person": PLAIN}
+    )
+    for views, flag in (
+        (HELD.view_embeddings[0], False),
+        (np.stack([HELD.view_embeddings[0, 0], -HELD.view_embeddings[0, 1]]), True),
     ):
-        decision = OodMonitor(VIEWS, config).decide(Neighbour(0, 0, 0.9), seen, recalled)
+        decision = OodMonitor(HELD, VIEWS, calibration, AT_ONCE).decide(seen(0, views), similar(1))
         assert decision.flag == flag
-        assert decision.view == (VIEWS[1] if flag else "")
 
 
-def test_a_table_without_view_embeddings_names_no_view():
-    none = np.zeros((0, 0), np.float32)
-    monitor = OodMonitor(VIEWS, MonitorConfig(raise_after=1))
-    assert monitor.decide(Neighbour(0, 0, 0.1), none, none[None]).view == ""
+@pytest.mark.parametrize("bad", [NAN, np.inf])
+@pytest.mark.parametrize("field", ["embedding", "view_embeddings", "poses"])
+def test_a_query_that_is_not_finite_is_strange_whatever_the_scores_say(field, bad):
+    value = getattr(seen(), field).copy()
+    value[..., -1] = bad
+    query = replace(seen(), **{field: value})
+    decision = OodMonitor(HELD, VIEWS, HALF, AT_ONCE).decide(query, similar(1.0))
+    assert decision.flag
+    assert (decision.score, decision.cause) == (math.inf, NOT_FINITE)
+    assert decision.view in VIEWS
+
+
+def test_a_view_that_is_no_number_is_the_strangest():
+    views = np.stack([-HELD.view_embeddings[0, 0], np.full(8, np.nan, np.float32)])
+    decision = OodMonitor(HELD, VIEWS, HALF, AT_ONCE).decide(seen(0, views), similar(1.0))
+    assert decision.view == "third_person"
+
+
+def test_a_score_that_says_nothing_is_left_out():
+    calibration = Calibration(0.3, {"cosine": PLAIN, "pose_residual": PLAIN})
+    nobody = replace(seen(), poses=np.zeros((0, 7)))
+    decision = OodMonitor(HELD, VIEWS, calibration, AT_ONCE).decide(nobody, similar(0.9))
+    assert not decision.flag
+    assert decision.cause == "cosine"
+    assert math.isnan(decision.values[1])
+
+
+def test_one_view_is_blamed_and_without_views_none_is():
+    for count, blamed in ((1, "wrist"), (0, "")):
+        held = table(views=count)
+        monitor = OodMonitor(held, VIEWS[:count], HALF, AT_ONCE)
+        query = Query(0, held.embeddings[0], held.view_embeddings[0])
+        assert monitor.decide(query, similar(0.1)).view == blamed
 
 
 def test_view_embeddings_of_the_wrong_shape_are_refused():
-    with pytest.raises(DataError, match="view embeddings"):
-        OodMonitor(VIEWS).decide(Neighbour(0, 0, 0.1), SAME, RECALLED[:, :1])
+    with pytest.raises(DataError, match="view embeddings must be"):
+        OodMonitor(HELD, VIEWS, HALF).decide(seen(0, HELD.view_embeddings[0, :1]), similar(1.0))
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 1.5}, {"raise_after": 0}, {"clear_after": 0}])
+def test_the_retrieval_is_told_which_similarity_is_strange_by_itself():
+    assert OodMonitor(HELD, VIEWS, Calibration.given(0.8)).strange_below == pytest.approx(0.8)
+    assert OodMonitor(HELD, VIEWS, Calibration(0.3, {"view:wrist": PLAIN})).strange_below == NEVER
+    band = Band((-4.0, -3.0), (0.5, 1.0), 1e-3)
+    monitor = OodMonitor(HELD, VIEWS, Calibration(2.0, {"cosine": band}), AT_ONCE)
+    assert monitor.strange_below == pytest.approx(1.001 - np.exp(-3.0))
+    last = seen(5)
+    monitor.decide(last, recalled(last))  # the end of the first demonstration
+    limit = monitor.strange_below
+    assert limit == pytest.approx(1.001 - np.exp(-1.0))
+    assert monitor.decide(last, similar(limit - 1e-6)) is not None
+    assert band.strangeness(1.0 - limit, 1.0) == pytest.approx(2.0)
+
+
+def test_a_score_that_the_table_does_not_have_is_refused():
+    with pytest.raises(ConfigurationError, match="got nonsense"):
+        OodMonitor(HELD, VIEWS, Calibration(0.3, {"nonsense": PLAIN}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"raise_count": 0},
+        {"raise_count": 5, "raise_window": 4},
+        {"clear_after": 0},
+        {"clear_margin": -0.1},
+        {"clear_margin": NAN},
+    ],
+)
 def test_settings_out_of_bounds_are_refused(settings):
     with pytest.raises(ConfigurationError, match="monitor"):
         MonitorConfig(**settings)
 
 
-def test_view_thresholds_must_be_one_per_view():
-    with pytest.raises(ConfigurationError, match="one per view"):
-        OodMonitor(VIEWS, MonitorConfig(view_thresholds=(0.5,)))
-
-
 def test_a_config_survives_json():
-    config = MonitorConfig(threshold=0.6, view_thresholds=(0.1, 0.2))
+    config = MonitorConfig(raise_count=2, clear_margin=0.5)
     assert MonitorConfig.from_json(config.to_json()) == config
+    with pytest.raises(ConfigurationError, match="view_thresholds"):
+        MonitorConfig.from_json({"view_thresholds": []})

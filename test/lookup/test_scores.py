@@ -10,7 +10,14 @@ from tables import PERIOD, table, unit
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
-from alt_ros.lookup.scores import SCORES, make_scores, score_names
+from alt_ros.lookup.scores import (
+    SCORES,
+    chosen_scores,
+    make_scores,
+    resolution,
+    score_episodes,
+    score_names,
+)
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.types import ActionLayout, Query
 
@@ -188,6 +195,42 @@ def test_pose_residual_counts_turns_and_says_nothing_without_a_pose():
     assert scores_of(held, [turned], "pose_residual") == [pytest.approx(0.08, abs=1e-9)]
     nobody = Query(0, query.embedding, query.view_embeddings)
     assert np.isnan(scores_of(held, [nobody], "pose_residual")).all()
+
+
+def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
+    held = arcs()
+    query = stranger(follow(held)[0])
+    for name in score_names(held, VIEWS):
+        (value,) = scores_of(held, [query], name)
+        assert resolution(name) > 0.0
+        assert name in ("jumps", "disagreement") or resolution(name) < 0.1 * value
+
+
+def test_an_episode_is_scored_from_its_start_with_its_progress():
+    held = arcs()
+    index = ExactIndex.build(held.embeddings)
+    names = ("jumps", "cosine")
+    episodes = [follow(held, 1), follow(held, 0)[::3]]
+    scored = score_episodes(held, index, VIEWS, names, episodes)
+    np.testing.assert_allclose(scored[0].progress, np.linspace(0.0, 1.0, 30))
+    assert [len(one) for one in scored] == [30, 10]
+    for one, queries in zip(scored, episodes, strict=True):
+        for column, name in enumerate(names):
+            alone = scores_of(held, queries, name, neighbours=32)
+            np.testing.assert_array_equal(one.values[:, column], alone)
+
+
+def test_view_stands_for_every_view():
+    held = arcs()
+    assert chosen_scores(held, VIEWS) == ("cosine", "view:wrist", "view:third_person")
+    assert chosen_scores(held, VIEWS, ("view:wrist", "view")) == (
+        "view:wrist",
+        "view:third_person",
+    )
+    assert chosen_scores(table(views=1), VIEWS[:1]) == ("cosine",)
+    for wrong in (("nonsense",), ()):
+        with pytest.raises(ConfigurationError, match="scores of this table are cosine"):
+            chosen_scores(held, VIEWS, wrong)
 
 
 def test_a_table_of_one_view_and_no_arms_has_fewer_scores():

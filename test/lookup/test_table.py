@@ -50,6 +50,22 @@ def test_a_table_survives_the_disk_bit_for_bit(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["table.npz"]
 
 
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+def test_without_a_demonstration_the_others_are_as_they_were(left_out):
+    held = table((6, 4, 5))
+    rest = held.without(left_out)
+    others = [number for number in range(3) if number != left_out]
+    assert rest.names == tuple(held.names[number] for number in others)
+    assert rest.demonstrations == 2
+    for new, old in enumerate(others):
+        for field in ("embeddings", "view_embeddings", "actions", "poses", "grippers", "frame"):
+            np.testing.assert_array_equal(
+                getattr(rest, field)[rest.rows(new)], getattr(held, field)[held.rows(old)]
+            )
+    with pytest.raises(DataError, match="only demonstration"):
+        table((5,)).without(0)
+
+
 def test_loading_never_unpickles(tmp_path):
     held = {"embeddings": np.array([{"a": 1}], dtype=object)}
     np.savez(tmp_path / "table.npz", **held)

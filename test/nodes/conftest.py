@@ -91,7 +91,8 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec,
         folder / "bundle",
         calibration_store=held_out,
-        false_alarm_rate=0.02,
+        rate=0.02,
+        per="frame",
     )
     return folder / "bundle"
 

@@ -12,6 +12,7 @@ from alt_ros.demo import reset_trial, run_trial, start_recording
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import observation_digest, observation_of, query_of, stamp_of
+from alt_ros.nodes.conversions import to_decision
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.operator import Operator
 from alt_ros.synchronization import SynchronizationConfig
@@ -101,11 +102,7 @@ def test_the_logged_decisions_are_those_that_the_core_takes_again(
         if flag is None or logged is None:
             continue
         compared += 1
-        assert (flag.flag, flag.score) == (decision.flag, decision.score)
-        assert (flag.demonstration, flag.frame) == (
-            decision.neighbour.demonstration,
-            decision.neighbour.frame,
-        )
+        assert to_decision(flag) == decision
         assert np.array_equal(np.array(logged.actions), chunk.actions.ravel())
     assert compared >= 0.95 * len(embeddings[reset:]) > 40
 

@@ -27,7 +27,7 @@ CREATED = re.compile(
 
 # Further files that make a node's topics.
 PARTS = {
-    "executor": ("arm_output.py", "executor_status.py"),
+    "executor": ("arm_output.py", "executor_chunks.py", "executor_status.py"),
     "sim_bridge": ("sim_commands.py",),
 }
 

@@ -20,7 +20,7 @@ class TestAltPolicy(PolicyConformance):
         output = policy.act(observation(7))
         assert (output.chunk.source.demonstration, output.chunk.source.frame) == (1, 1)
         assert output.chunk.actions[:, 0].tolist() == [7.0, 8.0, 9.0]
-        assert output.ood.score == pytest.approx(1.0, abs=1e-5)
+        assert output.ood.neighbour.similarity == pytest.approx(1.0, abs=1e-5)
         assert not output.ood.flag
 
     def test_a_bundle_loaded_without_its_encoder_gets_it_here(self, bundle_path, policy):
