@@ -23,6 +23,7 @@ from alt_ros.encoders.identity import ENCODER_ID_DIGITS, file_sha256
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import AltError, BundleError
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.index import Index, IndexReport, index_type
 from alt_ros.lookup.lookup import Lookup
 from alt_ros.lookup.monitor import MonitorConfig
@@ -63,6 +64,7 @@ class Bundle:
         created: Time of writing, ISO 8601, UTC.
         package_version: The alt_ros that wrote it.
         encoder: The encoder, warmed up; None where it was not asked for.
+        correction: How recalled motions are corrected; None recalls them as they were.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class Bundle:
     created: str
     package_version: str
     encoder: EncoderRuntime | None = None
+    correction: CorrectionConfig | None = None
 
     @classmethod
     def load(
@@ -104,6 +107,7 @@ class Bundle:
             spec = EncoderSpec.from_json(manifest["encoder"])
             report = IndexReport(**manifest["index"])
             table = Table.load(path / TABLE)
+            correction = manifest["correction"]
             index = index_type(report.kind).load(path / INDEX, table.embedding_size)
             if report.ef:
                 index.ef = report.ef
@@ -121,6 +125,7 @@ class Bundle:
                 provenance=manifest["provenance"],
                 created=str(manifest["created"]),
                 package_version=str(manifest["package_version"]),
+                correction=None if correction is None else CorrectionConfig.from_json(correction),
             )
         except BundleError:
             raise
@@ -157,6 +162,7 @@ class Bundle:
             calibration or self.calibration,
             retrieval or self.retrieval,
             monitor or self.monitor,
+            self.correction,
         )
 
     @property
@@ -187,6 +193,7 @@ class Bundle:
             monitor=self.monitor,
             horizon=self.horizon,
             provenance=self.provenance,
+            correction=self.correction,
         )
         return replace(Bundle.load(self.path, encoder=False), encoder=self.encoder)
 
@@ -207,6 +214,7 @@ def write_bundle(
     monitor: MonitorConfig,
     horizon: int,
     provenance: Mapping[str, Any],
+    correction: CorrectionConfig | None = None,
 ) -> Path:
     """Write a bundle; the folder appears complete or not at all, and replaces an older bundle.
 
@@ -222,6 +230,7 @@ def write_bundle(
         monitor: When the flag goes up and down.
         horizon: Prediction horizon Tp, actions.
         provenance: Store, seeds and training settings; JSON values.
+        correction: How recalled motions are corrected; None recalls them as they were.
 
     Returns:
         The folder.
@@ -266,6 +275,7 @@ def write_bundle(
             "units": UNITS,
             "index": index_report.to_json(),
             "retrieval": retrieval.to_json(),
+            "correction": None if correction is None else correction.to_json(),
             "monitor": monitor.to_json(),
             "provenance": dict(provenance),
             "files": files,

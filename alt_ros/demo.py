@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.rosbag import open_bags
-from alt_ros.errors import AltError
+from alt_ros.errors import AltError, BundleError
 from alt_ros.messages import stamp_of
 from alt_ros.nodes import graph as ros_graph
 from alt_ros.progress import progress_bar
@@ -182,16 +183,24 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
     from alt_ros.training.contrastive import train_encoder
 
     report = folder / "training.json"
-    if (folder / "bundle" / "manifest.json").is_file() and report.is_file():
+    recorded = {
+        folder / group.replace("bags", "store"): open_demonstrations(folder / group)
+        for group in ("bags", "calibration_bags")
+    }
+    old = [
+        store
+        for store, demonstrations in recorded.items()
+        if not is_store(store) or len(DemonstrationStore.open(store)) != len(demonstrations)
+    ]
+    if not old and report.is_file() and _is_readable(folder / "bundle", console):
         console.print("bundle: trained before")
         return json.loads(report.read_text(encoding="utf-8"))
-    for group in ("bags", "calibration_bags"):
-        store = folder / group.replace("bags", "store")
-        if not is_store(store):
-            demonstrations = open_demonstrations(folder / group)
-            with progress_bar(console, f"reading {group}") as progress:
-                total = len(demonstrations)
-                write_store(store, demonstrations, progress=partial(progress, total=total))
+    for store in old:
+        total = len(recorded[store])
+        with progress_bar(console, f"reading {total} bags") as progress:
+            write_store(store, recorded[store], progress=partial(progress, total=total))
+    if folder / "store" in old:
+        shutil.rmtree(folder / "training", ignore_errors=True)  # of other demonstrations
     store = DemonstrationStore.open(folder / "store")
     calibration = DemonstrationStore.open(folder / "calibration_store")
     spec, config = demo_training(tuple(store.views), options.seed)
@@ -214,6 +223,15 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
     values = {"frames": store.frames, "seconds": round(time.monotonic() - start, 1)}
     write_json(report, values)
     return values
+
+
+def _is_readable(bundle: Path, console: Console) -> bool:
+    try:
+        Bundle.load(bundle, encoder=False)
+    except BundleError as error:
+        console.print(f"bundle: built again ({error})")
+        return False
+    return True
 
 
 def demo_training(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,21 @@ from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
 from alt_ros.lookup.bands import decided
 from alt_ros.lookup.calibration import conformal_threshold
+from alt_ros.lookup.monitor import OodMonitor
+from alt_ros.lookup.retrieval import Retrieval
 from alt_ros.lookup.scores import score_episodes, score_names
 from alt_ros.progress import Advance
 from alt_ros.report import machine
 from alt_ros.simulation.rollout import wilson_interval
 from alt_ros.simulation.scenarios import SCENARIOS
 from alt_ros.simulation.scenarios import scenario as find_scenario
-from alt_ros.types import Query
+from alt_ros.types import OodDecision
 
 ORDINARY = "ind"
 CALIBRATION_SEED = 2000
 EPISODE_RATE = 0.05
-MONITOR = "monitor of the bundle"
+MONITOR = "shipped"
+"""The monitor of the bundle, with its own calibration."""
 Array = NDArray[np.float64]
 
 
@@ -60,9 +63,11 @@ def bench_ood(
         progress: Called after every episode.
 
     Returns:
-        ``scores``: name to threshold and false alarms; ``scenarios``: name to success, failures
-        and per score ``auroc``, ``balanced_accuracy``, ``flagged``, ``delay`` (observations, the
-        median), ``failures_flagged`` (before they failed) and ``successes_flagged``.
+        ``scores``: name, ``shipped`` for the bundle's monitor, to threshold, false alarms and,
+        over all scenarios, ``failures_flagged`` (before they failed) and ``successes_stopped``;
+        ``scenarios``: name to ``success`` and per score the same and ``auroc``,
+        ``balanced_accuracy``, ``flagged`` and ``delay`` (observations, the median); ``missed``:
+        the failures that the bundle's monitor did not flag in time; ``ms_per_decision``.
 
     Raises:
         ConfigurationError: A scenario does not exist, or there are too few calibration episodes.
@@ -96,48 +101,67 @@ def bench_ood(
 def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
     """Return the figures of traces: ``calibration``, ``ind``, and any other scenarios."""
     names = score_names(bundle.table, bundle.spec.views)
-    started = time.perf_counter()
     levels = {key: _decided(bundle, names, trace) for key, trace in traces.items()}
-    seconds = time.perf_counter() - started
-    decisions = sum(int(trace.ends[-1]) for trace in traces.values())
-    highest = {
-        key: np.array([e.max(axis=0) for e in episodes]) for key, episodes in levels.items()
-    }
-    thresholds = [conformal_threshold(column, EPISODE_RATE) for column in highest["calibration"].T]
-    flags: dict[str, dict[str, list[int | None]]] = {MONITOR: {}}
-    for key, trace in traces.items():
-        flags[MONITOR][key] = [_monitored(bundle, queries) for queries in trace.episodes()]
-    for column, (name, threshold) in enumerate(zip(names, thresholds, strict=True)):
-        flags[name] = {
-            key: [_first(episode[:, column] > threshold) for episode in episodes]
+    calibrated = np.array([episode.max(axis=0) for episode in levels["calibration"]])
+    detectors: dict[str, dict[str, list[Verdict]]] = {}
+    detectors[MONITOR], seconds = _monitored(bundle, traces)
+    thresholds: dict[str, float | None] = {MONITOR: round(bundle.calibration.threshold, 6)}
+    for column, name in enumerate(names):
+        threshold = conformal_threshold(calibrated[:, column], EPISODE_RATE)
+        thresholds[name] = round(threshold, 6)
+        detectors[name] = {
+            key: [Verdict.of(e[:, column], e[:, column] > threshold) for e in episodes]
             for key, episodes in levels.items()
         }
-    result: dict[str, Any] = {
-        "ms_per_decision": round(1e3 * seconds / decisions, 4),
+    strange = [key for key in traces if key not in ("calibration", ORDINARY)]
+    judged = [ORDINARY, *strange]
+    return {
+        "ms_per_decision": round(1e3 * seconds, 4),
         "scores": {
             name: {
-                "threshold": None if name == MONITOR else round(thresholds[names.index(name)], 6),
-                "false_alarm_rate": (bundle.calibration.rate if name == MONITOR else EPISODE_RATE),
-                **_false_alarms(of_scenario[ORDINARY]),
+                "threshold": thresholds[name],
+                "false_alarm_rate": bundle.calibration.rate if name == MONITOR else EPISODE_RATE,
+                **_false_alarms(verdicts[ORDINARY]),
+                **_against_failures([(traces[key], verdicts[key]) for key in judged]),
             }
-            for name, of_scenario in flags.items()
+            for name, verdicts in detectors.items()
         },
-        "scenarios": {},
+        "scenarios": {
+            key: {
+                "episodes": len(traces[key]),
+                **_rate("success", int(traces[key].success.sum()), len(traces[key])),
+                "scores": {
+                    name: _figures(verdicts[key], verdicts[ORDINARY], traces[key])
+                    for name, verdicts in detectors.items()
+                },
+            }
+            for key in judged
+        },
+        "missed": [
+            {"scenario": key, "trial": trial}
+            for key in judged
+            for trial in np.flatnonzero(
+                ~traces[key].success & ~_in_time(detectors[MONITOR][key], traces[key])
+            ).tolist()
+        ],
     }
-    for key, trace in traces.items():
-        if key in ("calibration", ORDINARY):
-            continue
-        auroc = dict(zip(names, _auroc(highest[key], highest[ORDINARY]), strict=True))
-        result["scenarios"][key] = {
-            "episodes": len(trace),
-            "successes": int(trace.success.sum()),
-            "scores": {
-                name: {"auroc": auroc.get(name)}
-                | _figures(of_scenario[key], of_scenario[ORDINARY], trace)
-                for name, of_scenario in flags.items()
-            },
-        }
-    return result
+
+
+class Verdict(NamedTuple):
+    """What a detector said of an episode.
+
+    Attributes:
+        first: The observation at which it raised its flag; None: it did not.
+        highest: The highest value that the flag is decided by.
+    """
+
+    first: int | None
+    highest: float
+
+    @classmethod
+    def of(cls, levels: Array, raised: NDArray[np.bool_]) -> Verdict:
+        """Return the verdict of an episode's levels (n,) and flags (n,)."""
+        return cls(int(raised.argmax()) if raised.any() else None, float(levels.max()))
 
 
 def _decided(bundle: Bundle, names: Sequence[str], trace: Trace) -> list[Array]:
@@ -159,50 +183,88 @@ def _decided(bundle: Bundle, names: Sequence[str], trace: Trace) -> list[Array]:
     ]
 
 
-def _monitored(bundle: Bundle, queries: Sequence[Query]) -> int | None:
-    lookup = bundle.lookup()
-    return _first(np.array([lookup.step(query)[1].flag for query in queries]))
+def _monitored(bundle: Bundle, traces: dict[str, Trace]) -> tuple[dict[str, list[Verdict]], float]:
+    """Return what the bundle's own monitor says, and the seconds that a decision takes it."""
+    table, config = bundle.table, bundle.monitor
+    retrieval = Retrieval(table, bundle.index, bundle.retrieval)
+    monitor = OodMonitor(table, bundle.spec.views, bundle.calibration, config)
+    verdicts: dict[str, list[Verdict]] = {}
+    spent: list[float] = []
+    for key, trace in traces.items():
+        verdicts[key] = []
+        for queries in trace.episodes():
+            retrieval.reset()
+            monitor.reset()
+            decisions: list[OodDecision] = []
+            for query in queries:
+                recall = retrieval.recall(
+                    query.embedding, query.stamp, strange_below=monitor.strange_below
+                )
+                started = time.perf_counter()
+                decisions.append(monitor.decide(query, recall))
+                spent.append(time.perf_counter() - started)
+            levels = np.array([decision.score for decision in decisions])
+            verdicts[key].append(
+                Verdict.of(
+                    decided(levels, config.raise_count, config.raise_window),
+                    np.array([decision.flag for decision in decisions]),
+                )
+            )
+    return verdicts, float(np.median(spent))
 
 
-def _first(raised: NDArray[np.bool_]) -> int | None:
-    return int(raised.argmax()) if raised.any() else None
+def _rate(name: str, count: int, total: int) -> dict[str, Any]:
+    low, high = wilson_interval(count, total)
+    return {name: count, f"{name}_interval_95": [round(low, 4), round(high, 4)]}
 
 
-def _auroc(strange: Array, ordinary: Array) -> list[float]:
-    pairs = len(strange) * len(ordinary)
-    return [
-        round(float(mannwhitneyu(a, b).statistic) / pairs, 4)
-        for a, b in zip(strange.T, ordinary.T, strict=True)
-    ]
-
-
-def _false_alarms(first: Sequence[int | None]) -> dict[str, Any]:
-    alarms = sum(flag is not None for flag in first)
-    low, high = wilson_interval(alarms, len(first))
+def _false_alarms(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    alarms = sum(verdict.first is not None for verdict in verdicts)
     return {
-        "false_alarms": alarms,
-        "ordinary_episodes": len(first),
-        "false_alarms_interval_95": [round(low, 4), round(high, 4)],
+        **_rate("false_alarms", alarms, len(verdicts)),
+        "ordinary_episodes": len(verdicts),
     }
 
 
-def _figures(
-    first: Sequence[int | None], ordinary: Sequence[int | None], trace: Trace
-) -> dict[str, Any]:
-    flagged = np.array([flag is not None for flag in first])
-    quiet = np.array([flag is None for flag in ordinary])
-    in_time = np.array(
+def _in_time(verdicts: Sequence[Verdict], trace: Trace) -> NDArray[np.bool_]:
+    """Return which episodes (E,) were flagged before they had failed."""
+    return np.array(
         [
-            flag is not None and flag < failed
-            for flag, failed in zip(first, trace.failed_after, strict=True)
+            verdict.first is not None and verdict.first < failed
+            for verdict, failed in zip(verdicts, trace.failed_after.tolist(), strict=True)
         ]
     )
-    delays = [flag for flag in first if flag is not None]
+
+
+def _against_failures(parts: Sequence[tuple[Trace, Sequence[Verdict]]]) -> dict[str, Any]:
+    """Return how many episodes fail, and how many of those were flagged before; and succeed."""
+    success = np.concatenate([trace.success for trace, _ in parts])
+    in_time = np.concatenate([_in_time(verdicts, trace) for trace, verdicts in parts])
+    flagged = np.array([v.first is not None for _, verdicts in parts for v in verdicts])
+    failures, successes = int((~success).sum()), int(success.sum())
+    result: dict[str, Any] = {"failures": failures, "successes": successes}
+    if failures:
+        result |= _rate("failures_flagged", int((in_time & ~success).sum()), failures)
+    if successes:
+        result |= _rate("successes_stopped", int((flagged & success).sum()), successes)
+    return result
+
+
+def _figures(
+    verdicts: Sequence[Verdict], ordinary: Sequence[Verdict], trace: Trace
+) -> dict[str, Any]:
+    flagged = np.array([verdict.first is not None for verdict in verdicts])
+    quiet = np.array([verdict.first is None for verdict in ordinary])
+    delays = [verdict.first for verdict in verdicts if verdict.first is not None]
+    strange = np.array([verdict.highest for verdict in verdicts])
+    usual = np.array([verdict.highest for verdict in ordinary])
+    auroc = float(mannwhitneyu(strange, usual).statistic) / (len(strange) * len(usual))
     return {
+        "auroc": round(auroc, 4),
         "balanced_accuracy": round(float(flagged.mean() + quiet.mean()) / 2.0, 4),
         "flagged": int(flagged.sum()),
         "delay": float(np.median(delays)) if delays else None,
         "failures": int((~trace.success).sum()),
-        "failures_flagged": int((in_time & ~trace.success).sum()),
-        "successes_flagged": int((flagged & trace.success).sum()),
+        "failures_flagged": int((_in_time(verdicts, trace) & ~trace.success).sum()),
+        "successes_stopped": int((flagged & trace.success).sum()),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -135,7 +137,7 @@ def recorded(
 
     The file's name holds everything that it depends on.
     """
-    path = folder / f"{bundle.encoder_id}_{len(bundle.table)}" / f"{scenario}_{trials}_{seed}.npz"
+    path = folder / _policy_name(bundle) / f"{scenario}_{trials}_{seed}.npz"
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -152,6 +154,14 @@ def recorded(
         np.savez(file, **{field.name: getattr(trace, field.name) for field in fields(Trace)})
     partial.replace(path)
     return trace
+
+
+def _policy_name(bundle: Bundle) -> str:
+    name = f"{bundle.encoder_id}_{len(bundle.table)}"
+    if bundle.correction is None:
+        return name
+    settings = json.dumps(bundle.correction.to_json(), sort_keys=True)
+    return f"{name}_corrected_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def _failed_after(episode: Episode) -> int:

@@ -63,10 +63,10 @@ class CorrectionConfig:
 
     anchor: str = "hand"
     weights: str = "reconstruction"
-    demonstrations: int = 6
+    demonstrations: int = 10
     attraction: float = 0.0
     compared: int = 20
-    motion_tolerance: float = 0.04
+    motion_tolerance: float = 0.08
     gripper_tolerance: float = 0.015
     ridge: float = 0.01
     stay_margin: float = 0.0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.correction import Correction, CorrectionConfig
 from alt_ros.lookup.index import Index
 from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
 from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
@@ -27,6 +28,8 @@ class Lookup:
         calibration: What is usual, and the threshold.
         retrieval: How a frame is chosen.
         monitor: When the out-of-distribution flag goes up and down.
+        correction: How recalled motions are corrected; None recalls them as they were, as in the
+            paper.
 
     Raises:
         ConfigurationError: The horizon is not positive, or the parts do not fit each other.
@@ -41,6 +44,7 @@ class Lookup:
         calibration: Calibration,
         retrieval: RetrievalConfig | None = None,
         monitor: MonitorConfig | None = None,
+        correction: CorrectionConfig | None = None,
     ) -> None:
         if horizon < 1:
             raise ConfigurationError(f"lookup: horizon must be at least 1 action, got {horizon}")
@@ -48,12 +52,15 @@ class Lookup:
         self.horizon = horizon
         self.retrieval = Retrieval(table, index, retrieval)
         self.monitor = OodMonitor(table, views, calibration, monitor)
+        self.correction = None if correction is None else Correction(table, correction)
         self._followed: Neighbour | None = None  # what the last chunk without a flag began with
 
     def reset(self) -> None:
         """Forget the present demonstration and take the flag down: a new episode begins."""
         self.retrieval.reset()
         self.monitor.reset()
+        if self.correction is not None:
+            self.correction.reset()
         self._followed = None
 
     def step(self, query: Query) -> tuple[ActionChunk, OodDecision]:
@@ -62,23 +69,28 @@ class Lookup:
         The chunk is given also while the flag is up: whether to follow it, the executor says.
 
         Raises:
-            DataError: The embedding or the view embeddings are of the wrong shape.
+            DataError: The embedding or the view embeddings are of the wrong shape, or there is no
+                pose to correct the motion by.
         """
         if self.retrieval.begins_episode(query.stamp):
             self.reset()
+        standing = self.monitor.flag
         recall = self.retrieval.recall(
             query.embedding,
             query.stamp,
             strange_below=self.monitor.strange_below,
-            standing=self.monitor.flag,
+            standing=standing,
         )
-        chosen = recall.chosen
         decision = self.monitor.decide(query, recall)
+        if self.correction is None:
+            chosen = recall.chosen
+            chunk = self.table.chunk(
+                chosen.demonstration, chosen.frame, self.horizon, query.stamp, chosen.similarity
+            )
+        else:
+            chunk = self.correction.chunk(query, recall, self.horizon, standing=standing)
         if not decision.flag:
-            self._followed = chosen
-        chunk = self.table.chunk(
-            chosen.demonstration, chosen.frame, self.horizon, query.stamp, chosen.similarity
-        )
+            self._followed = chunk.source
         return chunk, decision
 
     def way_back(self, stamp: int, slowdown: float) -> ActionChunk | None:

@@ -28,6 +28,7 @@ from alt_ros.lookup.calibration import (
     calibrate,
     score_left_out,
 )
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.index import Index, build_index
 from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
@@ -214,6 +215,7 @@ def build_bundle(
     retrieval: RetrievalConfig | None = None,
     monitor: MonitorConfig | None = None,
     provenance: Mapping[str, Any] | None = None,
+    correction: CorrectionConfig | None = None,
     device: str = "auto",
     progress: Advance = lambda done, total: None,
 ) -> Bundle:
@@ -234,6 +236,7 @@ def build_bundle(
         retrieval: How a frame is chosen.
         monitor: When the flag goes up and down.
         provenance: What the manifest should say of the training; JSON values.
+        correction: How recalled motions are corrected; None recalls them as they were.
         device: See ``EncoderRuntime``.
         progress: Called with (frames embedded, frames in all).
 
@@ -279,8 +282,26 @@ def build_bundle(
         monitor=monitor or MonitorConfig(),
         horizon=horizon,
         provenance={"store": store.path.name, **(provenance or {})},
+        correction=correction,
     )
     return replace(Bundle.load(output, encoder=False), encoder=runtime)
+
+
+def read_training(training: Path) -> tuple[dict[str, Any], EncoderSpec]:
+    """Return what ``alt train`` reported in a folder, and the spec of its encoder.
+
+    Raises:
+        DataError: The report is missing or damaged.
+    """
+    report = training / TRAINING_REPORT
+    try:
+        result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return result, EncoderSpec.from_json(result["spec"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"training folder '{training}' must hold {TRAINING_REPORT} as 'alt train' writes it "
+            f"({error}): train first"
+        ) from error
 
 
 def bundle_from_training(
@@ -294,6 +315,7 @@ def bundle_from_training(
     rate: float = RATE,
     per: str = EPISODE,
     threshold: float | None = None,
+    correction: CorrectionConfig | None = None,
     device: str = "auto",
     progress: Advance = lambda done, total: None,
 ) -> Bundle:
@@ -309,21 +331,14 @@ def bundle_from_training(
         rate: See ``build_bundle``.
         per: See ``build_bundle``.
         threshold: Gamma, given instead of calibrated.
+        correction: See ``build_bundle``.
         device: See ``EncoderRuntime``.
         progress: Called with (frames embedded, frames in all).
 
     Raises:
         DataError: A folder is not what it should be.
     """
-    report = training / TRAINING_REPORT
-    try:
-        result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        spec = EncoderSpec.from_json(result["spec"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"training folder '{training}' must hold {TRAINING_REPORT} as 'alt train' writes it "
-            f"({error}): train first"
-        ) from error
+    result, spec = read_training(training)
     held_out = None if calibration_store is None else DemonstrationStore.open(calibration_store)
     return build_bundle(
         DemonstrationStore.open(store),
@@ -337,6 +352,7 @@ def bundle_from_training(
         index=kind,
         horizon=horizon,
         provenance=result,
+        correction=correction,
         device=device,
         progress=progress,
     )

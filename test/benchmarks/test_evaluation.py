@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alt_ros.benchmarks.evaluation import evaluate, summarize
+sys.path.append(str(Path(__file__).parents[1]))  # bundles.py
+
+from bundles import write_small_bundle
+
+from alt_ros.benchmarks.evaluation import evaluate, summarize, with_retrieval
+from alt_ros.bundle import Bundle
 from alt_ros.errors import BundleError, ConfigurationError
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.simulation.rollout import Episode
 
 
@@ -76,3 +84,14 @@ def test_an_unknown_scenario_and_a_missing_bundle_are_refused(tmp_path):
         evaluate(tmp_path, "nowhere", 1, **options)
     with pytest.raises(BundleError, match="must hold manifest.json"):
         evaluate(tmp_path, "ind", 1, **options)
+
+
+def test_another_retrieval_is_taken_by_name(tmp_path):
+    bundle = Bundle.load(write_small_bundle(tmp_path / "cup"), encoder=False)
+    assert with_retrieval(bundle, "bundle") is bundle
+    assert with_retrieval(bundle, "recall").correction is None
+    corrected = with_retrieval(bundle, "correct")
+    assert corrected.correction == CorrectionConfig()
+    assert with_retrieval(corrected, "recall").correction is None
+    with pytest.raises(ConfigurationError, match="retrieval must be one of bundle, recall"):
+        with_retrieval(bundle, "guess")

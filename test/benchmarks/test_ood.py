@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # bundles.py
 
 from bundles import write_small_bundle
 
+from alt_ros.benchmarks.evaluation import evaluate_unwatched, is_flagged, with_retrieval
 from alt_ros.benchmarks.ood import MONITOR, bench_ood, judge
 from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
@@ -62,12 +63,20 @@ def test_a_clear_change_is_told_apart_and_false_alarms_are_as_rare_as_stated(bun
     assert noisy["flagged"] >= 15
     assert noisy["failures"] == 20
     assert noisy["failures_flagged"] == noisy["flagged"]
-    assert noisy["successes_flagged"] == 0
+    assert noisy["successes_stopped"] == 0
     assert noisy["delay"] == bundle.monitor.raise_count - 1
     same = values["scenarios"]["same"]["scores"]["cosine"]
     assert 0.35 < same["auroc"] < 0.65
     assert same["balanced_accuracy"] == pytest.approx(0.5, abs=0.08)
-    assert values["scenarios"]["noisy"]["scores"][MONITOR]["flagged"] >= 15
+    shipped = values["scenarios"]["noisy"]["scores"][MONITOR]
+    assert shipped["flagged"] >= 15
+    assert shipped["auroc"] > 0.99
+    assert len(values["missed"]) == 20 - shipped["failures_flagged"]
+    assert all(missed["scenario"] == "noisy" for missed in values["missed"])
+    assert (cosine["failures"], cosine["successes"]) == (20, 150)
+    assert cosine["failures_flagged"] == noisy["flagged"]
+    assert cosine["successes_stopped"] == cosine["false_alarms"] + same["flagged"]
+    assert values["ms_per_decision"] > 0.0
 
 
 def test_a_flag_after_the_failure_is_not_in_time(bundle):
@@ -106,6 +115,13 @@ def test_roll_outs_are_kept_and_taken_up(bundle, tmp_path):
     assert done[-1] == (1, 1)
     file.write_bytes(b"damaged")
     mended = recorded(tmp_path, loaded, "wrong_start", 1, seed=1)
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    figures = evaluate_unwatched(loaded, "wrong_start", 1, seed=1, folder=tmp_path)
+    assert (figures["success"], figures["trials"], figures["stopped"]) == (0, 1, 0)
+    assert figures["flagged"] == is_flagged(loaded, next(mended.episodes()))
+    corrected = with_retrieval(loaded, "correct")
+    recorded(tmp_path, corrected, "wrong_start", 1, seed=1)
+    assert len(list(tmp_path.rglob("*.npz"))) == 2  # another policy, another file
     np.testing.assert_array_equal(first.stamps - first.stamps[0], mended.stamps - mended.stamps[0])
     with pytest.raises(ConfigurationError, match="scenario 'nonsense' does not exist"):
         bench_ood(bundle.path, tmp_path, scenarios=("nonsense",))
