@@ -76,20 +76,13 @@ def _seams_table(values: dict[str, Any]) -> Table:
 
 def _held_out_tables(values: dict[str, Any]) -> tuple[Table, Table]:
     ordinary = Table(
-        "ordinary", "false alarms", "95 %", "frames above", "95 %", "within", "flagged"
+        "ordinary episodes", *(f"{values['rate']:.1%} per {p}" for p in values["per"])
     )
+    rows = [_ordinary_rows(judged) for judged in values["per"].values()]
+    for name in rows[0]:
+        ordinary.add_row(name, *(figures[name] for figures in rows))
     corrupted = Table("corrupted", "rate per", "before", "flagged", "delay [frames]", "AUROC")
     for per, judged in values["per"].items():
-        figures = judged["ordinary"]
-        ordinary.add_row(
-            f"{values['rate']:.1%} per {per}",
-            f"{figures['false_alarms']}/{figures['episodes']}",
-            _percent(*figures["false_alarms_interval_95"]),
-            _percent(figures["frames_above"]),
-            _percent(*figures["frames_above_interval_95"]),
-            "yes" if figures["rate_within_interval"] else "no",
-            _percent(figures["frames_flagged"]),
-        )
         for name, seen in judged["corrupted"].items():
             corrupted.add_row(
                 name.replace("_", " "),
@@ -100,6 +93,20 @@ def _held_out_tables(values: dict[str, Any]) -> tuple[Table, Table]:
                 f"{seen['auroc']:.3f}",
             )
     return ordinary, corrupted
+
+
+def _ordinary_rows(judged: dict[str, Any]) -> dict[str, str]:
+    figures, anew = judged["ordinary"], judged["divided_anew"]
+    alarms = f"{figures['false_alarms']}/{figures['episodes']}"
+    return {
+        "flagged": f"{alarms}, {_percent(*figures['false_alarms_interval_95'])}",
+        "frames above the threshold": f"{_percent(figures['frames_above'])}, "
+        + _percent(*figures["frames_above_interval_95"]),
+        "frames with the flag up": _percent(figures["frames_flagged"]),
+        "rate within the interval": "yes" if figures["rate_within_interval"] else "no",
+        f"mean rate of {anew['divisions']} divisions": f"{_percent(anew['mean_rate'])}, "
+        + _percent(*anew["rates_95"]),
+    }
 
 
 def _percent(*shares: float) -> str:
@@ -266,6 +273,52 @@ def bench_held_out(
         f"table of {parts['table']} demonstrations, {parts['calibration']} calibrate; of "
         f"{parts['test']} that test, the encoder has never seen {unseen['test']}"
     )
+    write(json, values)
+
+
+@bench.command(name="retrieval")
+def bench_retrieval(
+    bundles: Positional[tuple[Path, ...]],
+    variants: tuple[str, ...] = (),
+    scenarios: tuple[str, ...] = ("ind", "interpolate", "anywhere"),
+    trials: int = 50,
+    seed: int = 3000,
+    json: Path | None = None,
+) -> None:
+    """Roll out every way to correct a recalled motion, beside plain recall, without the monitor.
+
+    Args:
+        bundles: Folders of one or more bundles.
+        variants: recall, correct, nearest demonstration, no anchor, anchor base, attraction 0.3,
+            few and alike; none takes all.
+        scenarios: Which.
+        trials: Episodes of each.
+        seed: Of the placements.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.retrieval import compare_retrieval
+
+    with progress_bar(console, "episodes without the monitor") as progress:
+        values = compare_retrieval(
+            bundles,
+            Path("build/ood"),
+            variants=variants,
+            scenarios=scenarios,
+            trials=trials,
+            seed=seed,
+            progress=progress,
+        )
+    table = Table("bundle", "retrieval", *(f"{name}: success, 95 %" for name in scenarios))
+    for bundle, rows in values["bundles"].items():
+        for name, row in rows.items():
+            cells = [
+                "{}/{}, {:.2f} to {:.2f}".format(
+                    row[s]["success"], trials, *row[s]["success_interval_95"]
+                )
+                for s in scenarios
+            ]
+            table.add_row(bundle, name, *cells)
+    Console().print(table)
     write(json, values)
 
 

@@ -425,7 +425,8 @@ def calibrate(
         rate: Share of ordinary episodes, or frames, that may be strange.
         per: What the rate counts.
         scores: Which make the level: view (every view's), view:<name>, cosine, local_density,
-            mahalanobis, nearest_demonstrations, jumps, disagreement, pose_residual.
+            mahalanobis, density, nearest_demonstrations, jumps, chunk_overlap, disagreement,
+            pose_residual.
         bins: Parts of the motion that have a usual value of their own.
         plot: Draw the bands and the levels into this PNG.
         json: Where the figures go.

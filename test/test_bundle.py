@@ -14,6 +14,7 @@ from alt_ros.bundle import FILES, MANIFEST, Bundle
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import BundleError
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.index import ExactIndex, IndexReport
 
 LOAD_WITHOUT_TORCH = """
@@ -201,3 +202,22 @@ def test_a_write_that_fails_leaves_the_old_bundle(bundle, monkeypatch):
     monkeypatch.undo()
     assert Bundle.load(bundle, encoder=False).horizon == 4
     assert {file.name for file in bundle.parent.iterdir()} == {"cup", "cup.encoder.pt"}
+
+
+def test_a_bundle_keeps_how_motions_are_corrected(tmp_path):
+    correction = CorrectionConfig(anchor="base", attraction=0.25)
+    written = Bundle.load(write_small_bundle(tmp_path / "cup", correction=correction))
+    assert written.correction == correction
+    assert written.lookup().correction is not None
+    again = written.recalibrated(Calibration.given(0.5))
+    assert again.correction == correction
+    plain = Bundle.load(write_small_bundle(tmp_path / "plain"), encoder=False)
+    assert plain.correction is None
+    assert plain.lookup().correction is None
+
+
+def test_a_correction_that_is_none_is_told(tmp_path):
+    path = write_small_bundle(tmp_path / "cup", correction=CorrectionConfig())
+    rewrite(path, correction={**CorrectionConfig().to_json(), "anchor": "elbow"})
+    with pytest.raises(BundleError, match="anchor must be one of hand, base, none"):
+        Bundle.load(path)

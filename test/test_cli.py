@@ -241,6 +241,23 @@ def test_from_store_to_bundle_to_recall(tmp_path, store, alt_here):
     assert values["machine"]["cores"] == os.cpu_count()
 
 
+def test_a_bundle_that_corrects_is_trained_with_a_task_head(tmp_path, store, alt_here):
+    training, bundle = tmp_path / "training", tmp_path / "bundle"
+    alt_here(
+        *("train", store, training, "--steps", "2", "--batch-size", "4", "--device", "cpu"),
+        *("--image-size", "32", "32", "--embedding-size", "16", "--augmentation", "strong"),
+        *("--phases", "0", "--contrastive-weight", "0", "--task-weight", "1"),
+    )
+    config = json.loads((training / "training.json").read_text())["config"]
+    assert (config["task_weight"], config["contrastive_weight"]) == (1.0, 0.0)
+    assert config["augmentation"]["views_apart"] is True
+    alt_here(
+        *("index", store, training, bundle, "--kind", "exact", "--device", "cpu"),
+        *("--threshold", "0.5", "--retrieval", "correct"),
+    )
+    assert json.loads((bundle / "manifest.json").read_text())["correction"]["anchor"] == "hand"
+
+
 def test_a_bundle_is_calibrated_anew_by_its_own_and_by_held_out_episodes(tmp_path, alt_here):
     bundle, plot, figures = (tmp_path / n for n in ("cup", "plot.png", "figures.json"))
     write_small_bundle(bundle)

@@ -15,13 +15,16 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.geometry import pose_distance, split_arm_action
+from alt_ros.lookup.consistency import statistical_distance
 from alt_ros.lookup.index import Index
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
-from alt_ros.types import Query
+from alt_ros.types import ARM_ACTION_SIZE, Neighbour, Query
 
 METRES_PER_RADIAN = 0.1
 """A turn counts as much as the way of a point at the fingers' length from the wrist."""
@@ -138,6 +141,60 @@ class Mahalanobis(Score):
         return float(np.linalg.norm((query.embedding - self._mean) @ self._whiten))
 
 
+class Density(Score):
+    """How much less dense the embeddings are here than at their densest, in nats.
+
+    A kernel density estimate (Parzen 1962, "On estimation of a probability density function and
+    mode"; learned densities are among the scores of FAIL-Detect, Xu et al. 2025): the negative
+    log density, shifted so that the densest of the rows has 0, and floored there. The estimate is
+    of the first principal components, each in units of its deviation, with Gaussian kernels of
+    Scott's bandwidth; what is strange in all other directions it does not see. At most ``rows``
+    of the table are kernels, for the time of a value grows with them.
+
+    Args:
+        table: The table.
+        components: Most principal components.
+        rows: Most rows, drawn with a fixed seed.
+
+    Raises:
+        ConfigurationError: The table's embeddings are all equal.
+    """
+
+    resolution = 1.0
+
+    def __init__(self, table: Table, components: int = 16, rows: int = 2000) -> None:
+        super().__init__(table)
+        values = table.embeddings.astype(np.float64)
+        self._mean = values.mean(axis=0)
+        centred = values - self._mean
+        covariance = centred.T @ centred / max(len(values) - 1, 1)
+        axes, variances, _ = np.linalg.svd(covariance, hermitian=True)
+        # A deviation a thousand times smaller than the largest is rounding.
+        size = min(components, int((variances > max(1e-6 * variances[0], 1e-12)).sum()))
+        if not size:
+            raise ConfigurationError(
+                f"density: the table's embeddings must differ, all {len(values)} are equal: "
+                "leave this score out"
+            )
+        drawn = values
+        if len(values) > rows:
+            drawn = np.random.default_rng(0).choice(values, rows, replace=False)
+        bandwidth = len(drawn) ** (-1.0 / (size + 4))
+        self._axes = axes[:, :size] / (np.sqrt(variances[:size]) * bandwidth)  # (D, size)
+        self._kernels = (drawn - self._mean) @ self._axes
+        self._densest = float(self._log_density(drawn).max())
+
+    def value(self, query: Query, recall: Recall) -> float:
+        """See ``Score.value``."""
+        return max(self._densest - float(self._log_density(query.embedding[None])[0]), 0.0)
+
+    def _log_density(self, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the log densities (n,) of embeddings (n, D), but for a constant."""
+        points = (embeddings - self._mean) @ self._axes
+        squared = cdist(points, self._kernels, "sqeuclidean")
+        return np.asarray(logsumexp(-0.5 * squared, axis=1), np.float64)
+
+
 class View(Score):
     """Distance of one view to the nearest of the recalled neighbours' views, 1 - cosine.
 
@@ -228,6 +285,48 @@ class Disagreement(Score):
         return float(np.linalg.norm(moved - moved.mean(axis=0), axis=2).mean())
 
 
+class ChunkOverlap(Score):
+    """How far what is recalled now is from what was recalled an observation ago.
+
+    As STAC (Agia et al. 2024), of the one chunk there is: the root mean square distance of the
+    recalled targets over the time that both chunks cover, metres; further action columns count in
+    their own unit. The same frame again is the same plan, waiting, and no distance: the retrieval
+    stands while the flag is up.
+
+    Args:
+        table: The table.
+        horizon: Actions of a chunk.
+    """
+
+    resolution = 1e-3
+
+    def __init__(self, table: Table, horizon: int = 16) -> None:
+        super().__init__(table)
+        self._horizon = horizon
+        self._targets = _positions_and_extra(table)
+        self._last: tuple[Neighbour, int] | None = None  # what was chosen, its stamp
+
+    def value(self, query: Query, recall: Recall) -> float:
+        """See ``Score.value``."""
+        last, self._last = self._last, (recall.chosen, query.stamp)
+        if last is None or query.stamp < last[1]:
+            return float("nan")
+        before, now = last[0], recall.chosen
+        if (before.demonstration, before.frame) == (now.demonstration, now.frame):
+            return 0.0
+        shift = (query.stamp - last[1]) / self._table.period
+        return statistical_distance(self._chunk(before)[None], self._chunk(now)[None], shift)
+
+    def reset(self) -> None:
+        """See ``Score.reset``."""
+        self._last = None
+
+    def _chunk(self, at: Neighbour) -> NDArray[np.float64]:
+        rows = self._table.rows(at.demonstration)
+        first = rows.start + at.frame
+        return self._targets[first : min(first + self._horizon, rows.stop)]
+
+
 class PoseResidual(Score):
     """How far the arm is from where the recalled demonstration's arm was.
 
@@ -251,7 +350,9 @@ SCORES: dict[str, type[Score]] = {
     "nearest_demonstrations": NearestDemonstrations,
     "local_density": LocalDensity,
     "mahalanobis": Mahalanobis,
+    "density": Density,
     "jumps": Jumps,
+    "chunk_overlap": ChunkOverlap,
     "disagreement": Disagreement,
     "pose_residual": PoseResidual,
 }
@@ -392,6 +493,15 @@ def progress_of(table: Table, recall: Recall) -> float:
     """Return what part of the followed demonstration has passed, 0 to 1."""
     rows = table.rows(recall.chosen.demonstration)
     return recall.chosen.frame / max(rows.stop - rows.start - 1, 1)
+
+
+def _positions_and_extra(table: Table) -> NDArray[np.float64]:
+    """Return the arms' target positions, metres, and the further action columns of each row."""
+    arms = table.layout.arms
+    of_arms = table.actions[:, : arms * ARM_ACTION_SIZE]
+    of_arms = of_arms.reshape(len(table), arms, ARM_ACTION_SIZE)
+    positions = of_arms[:, :, :3].reshape(len(table), 3 * arms)
+    return np.hstack([positions, table.actions[:, arms * ARM_ACTION_SIZE :]])
 
 
 def _best_of_each(table: Table, recall: Recall) -> NDArray[np.int64]:

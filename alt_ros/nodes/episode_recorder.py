@@ -42,6 +42,8 @@ class EpisodeRecorderParameters:
             "/alt/observation",
             "/alt/embedding",
             "/alt/action_chunk",
+            "/alt/return_chunk",
+            "/alt/fallback_chunk",
             "/alt/ood",
             "/alt/state",
         ),

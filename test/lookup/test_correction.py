@@ -86,17 +86,17 @@ def reach(held, goal, turn=0.0, frames=80, **config):
 def test_a_goal_between_the_demonstrated_ones_is_reached_and_grasped(place):
     held, goal = reaching(GOALS), below(*place)
     hand, opening = reach(held, goal)
-    assert np.linalg.norm(hand - goal) < 0.01
+    assert np.linalg.norm(hand - goal) < 0.02
     assert opening == pytest.approx(0.04)
     plain, _ = reach(held, goal, anchor="none", weights="nearest")
-    assert np.linalg.norm(plain - goal) > 0.02
+    assert np.linalg.norm(plain - goal) > 0.04
 
 
 def test_a_hand_that_is_turned_takes_the_motion_along():
     held, turn = reaching(GOALS), 0.7
     goal = HOME + Rotation.from_euler("z", turn).apply([0.1, 0.1, -0.2])
     hand, _ = reach(held, goal, turn)
-    assert np.linalg.norm(hand - goal) < 0.01
+    assert np.linalg.norm(hand - goal) < 0.02
     ends = [
         run(held, [query(0, HOME, goal, turn)], anchor=anchor)[0].actions[25, :3]
         for anchor in ("hand", "base")

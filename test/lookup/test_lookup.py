@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from tables import table, unit
 
-from alt_ros.errors import ConfigurationError
+from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.index import ExactIndex, HnswIndex
 from alt_ros.lookup.lookup import Lookup
 from alt_ros.lookup.monitor import MonitorConfig
@@ -119,3 +120,27 @@ def test_the_lookup_room_and_the_bundle_import_without_torch():
         "alt_ros.policies.policy; sys.exit('torch' in sys.modules or 'rclpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_with_a_correction_the_chunk_is_the_corrected_one_and_the_way_back_its_leaders():
+    held = table()
+    monitor = MonitorConfig(raise_count=1, raise_window=1, clear_after=1)
+    step = Lookup(
+        held,
+        ExactIndex.build(held.embeddings),
+        VIEWS,
+        4,
+        Calibration.given(0.9),
+        monitor=monitor,
+        correction=CorrectionConfig(demonstrations=1),
+    )
+    moved = held.poses[7].copy()
+    moved[0, 1] += 0.02
+    asked = Query(0, held.embeddings[7], held.view_embeddings[7], moved)
+    chunk, decision = step.step(asked)
+    assert not decision.flag
+    assert (chunk.source.demonstration, chunk.source.frame) == (1, 1)
+    assert chunk.actions[:, 1] == pytest.approx([0.02] * 3)
+    assert len(step.way_back(0, 1.0).actions) == 2
+    with pytest.raises(DataError, match="needs the measured poses"):
+        step.step(row(held, 8, STEP))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from scipy.stats import gaussian_kde
 from tables import PERIOD, table, unit
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.index import ExactIndex
-from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
+from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.scores import (
     SCORES,
+    ChunkOverlap,
+    Density,
     chosen_scores,
     make_scores,
     resolution,
@@ -19,9 +22,12 @@ from alt_ros.lookup.scores import (
     score_names,
 )
 from alt_ros.lookup.table import Table, make_table
-from alt_ros.types import ActionLayout, Query
+from alt_ros.types import ActionLayout, Neighbour, Query
 
 VIEWS = ("wrist", "third_person")
+SOMETHING = Recall(
+    Neighbour(0, 0, 1.0), Neighbour(0, 0, 1.0), np.ones(1), np.zeros(1, np.int64)
+)  # for scores that look at the query alone
 
 
 def arc(angles: np.ndarray, plane: int = 0, dimension: int = 8) -> np.ndarray:
@@ -61,10 +67,17 @@ def arcs(spread: tuple[float, ...] = (0.0, 0.02, 0.04), frames: int = 30) -> Tab
     )
 
 
-def scores_of(held: Table, queries: list[Query], name: str, neighbours: int = 64) -> list[float]:
+def scores_of(
+    held: Table,
+    queries: list[Query],
+    name: str,
+    neighbours: int = 64,
+    stay_margin: float = RetrievalConfig.stay_margin,
+) -> list[float]:
     """Return a score over an episode."""
     index = ExactIndex.build(held.embeddings)
-    retrieval = Retrieval(held, index, RetrievalConfig(neighbours=neighbours))
+    config = RetrievalConfig(neighbours=neighbours, stay_margin=stay_margin)
+    retrieval = Retrieval(held, index, config)
     score = make_scores(held, VIEWS, [name])[name]
     return [score.value(q, retrieval.recall(q.embedding, q.stamp)) for q in queries]
 
@@ -76,6 +89,11 @@ def follow(held: Table, demonstration: int = 0) -> list[Query]:
         Query(i * PERIOD, held.embeddings[r], held.view_embeddings[r], held.poses[r])
         for i, r in enumerate(rows)
     ]
+
+
+def asked(embedding: np.ndarray, stamp: int = 0) -> Query:
+    """Return a query for scores that look at no view."""
+    return Query(stamp, embedding, np.zeros((0, 0), np.float32))
 
 
 def stranger(query: Query) -> Query:
@@ -91,12 +109,14 @@ def stranger(query: Query) -> Query:
 def test_every_score_calls_a_frame_of_the_table_ordinary_and_is_larger_for_a_stranger(name):
     held = arcs()
     queries = follow(held)
-    ordinary = scores_of(held, queries, name)
-    if name == "jumps":
+    # What is recalled is the nearest frame each time: jumps are not smoothed out.
+    ordinary = scores_of(held, queries, name, stay_margin=0.0)
+    if name in ("jumps", "chunk_overlap"):
         rng = np.random.default_rng(0)
-        strange = [queries[i] for i in rng.permutation(len(queries))]
+        # Not the last frame: no action follows it.
+        strange = [queries[i] for i in rng.permutation(len(queries) - 1)]
         strange = [Query(q.stamp, s.embedding, s.view_embeddings, s.poses)
-                   for q, s in zip(queries, strange, strict=True)]  # fmt: skip
+                   for q, s in zip(queries[:-1], strange, strict=True)]  # fmt: skip
     elif name == "disagreement":
         actions = held.actions.copy()
         actions[held.demonstration == 1, 0] *= -1.0  # it goes the other way
@@ -114,7 +134,9 @@ def test_every_score_calls_a_frame_of_the_table_ordinary_and_is_larger_for_a_str
         strange = queries
     else:
         strange = [stranger(q) for q in queries]
-    seen = scores_of(held, strange, name)
+    seen = scores_of(held, strange, name, stay_margin=0.0)
+    if name == "chunk_overlap":  # the first observation has none before it
+        ordinary, seen = ordinary[1:], seen[1:]
     assert np.isfinite(ordinary).all()
     assert np.isfinite(seen).all()
     assert np.median(seen) > max(np.quantile(ordinary, 0.9), 1e-6) * 1.5
@@ -160,6 +182,117 @@ def test_mahalanobis_works_with_fewer_frames_than_dimensions():
     assert np.isfinite(scores_of(held, queries, "mahalanobis")).all()
 
 
+def test_density_is_the_log_density_below_that_of_the_densest_row():
+    held = table((300, 200), dimension=5)
+    queries = [Query(0, row, held.view_embeddings[0]) for row in held.embeddings[:40]]
+    estimate = gaussian_kde(held.embeddings.T.astype(np.float64))
+    own = estimate.logpdf(held.embeddings.T)
+    np.testing.assert_allclose(
+        scores_of(held, queries, "density"), own.max() - own[:40], atol=1e-4
+    )
+    between = Query(0, unit(held.embeddings.mean(axis=0)), held.view_embeddings[0])
+    off = own.max() - estimate.logpdf(between.embedding)[0]
+    assert scores_of(held, [between], "density") == [pytest.approx(max(off, 0.0), abs=1e-4)]
+
+
+def test_density_is_never_negative():
+    # The middle of two rows is denser than either.
+    held = table((2,), dimension=4, embeddings=arc(np.array([-0.1, 0.1]), dimension=4))
+    assert Density(held).value(asked(arc(np.zeros(1), dimension=4)[0]), SOMETHING) == 0.0
+
+
+def test_density_of_a_part_of_the_rows_and_directions_tells_the_same_stranger():
+    held = table((300, 300), dimension=12)
+    rows = [asked(row) for row in held.embeddings]
+    few = Density(held, components=3, rows=100)
+    assert all(
+        few.value(q, SOMETHING) == Density(held, components=3, rows=100).value(q, SOMETHING)
+        for q in rows[:3]
+    )  # drawn with a fixed seed
+    ordinary = [few.value(q, SOMETHING) for q in rows]
+    assert np.median(ordinary) < 5.0
+    far = asked(3.0 * held.embeddings[int(np.argmax(ordinary))])
+    assert few.value(far, SOMETHING) > 2.0 * max(ordinary)
+
+
+def test_density_needs_embeddings_that_differ():
+    same = np.repeat(arc(np.zeros(1)), 6, axis=0)
+    for held in (table((6,), embeddings=same), table((1,), embeddings=same[:1])):
+        with pytest.raises(ConfigurationError, match=f"all {len(held)} are equal: leave this sc"):
+            Density(held)
+
+
+def recalled(demonstration: int, frame: int) -> Recall:
+    at = Neighbour(demonstration, frame, 1.0)
+    return Recall(at, at, np.ones(1), np.zeros(1, np.int64))
+
+
+def overlaps(score: ChunkOverlap, *steps: tuple[float, int, int]) -> list[float]:
+    """Return the score at steps: time in periods, demonstration, frame."""
+    nothing = np.zeros(0, np.float32)
+    return [
+        score.value(asked(nothing, round(at * PERIOD)), recalled(demonstration, frame))
+        for at, demonstration, frame in steps
+    ]
+
+
+def test_chunk_overlap_is_the_distance_over_the_time_that_both_chunks_cover():
+    held = table((12, 12))  # row i goes to x = i metres
+    score = ChunkOverlap(held, horizon=4)
+    values = overlaps(score, (0, 0, 0), (1, 0, 1), (2, 0, 5), (4, 1, 2), (8, 1, 6))
+    assert np.isnan(values[0])
+    assert values[1] == 0.0  # on time
+    assert values[2] == pytest.approx(3.0)  # three frames too far
+    assert values[3] == pytest.approx(7.0)  # x is 7 after two steps, and is 14
+    assert np.isnan(values[4])  # four actions are over by then
+    # The horizon ends with the demonstration.
+    assert np.isnan(overlaps(score, (9, 0, 11), (10, 1, 0))[1])
+
+
+def test_chunk_overlap_begins_anew_with_an_episode():
+    score = ChunkOverlap(table((12, 12)))
+    assert np.isfinite(overlaps(score, (0, 0, 0), (1, 1, 5))[1])
+    score.reset()
+    assert np.isnan(overlaps(score, (2, 0, 0))).all()
+    assert np.isnan(overlaps(score, (1, 0, 1))).all()  # back in time
+
+
+def test_chunk_overlap_is_zero_while_the_retrieval_stands():
+    held = arcs()
+    retrieval = Retrieval(held, ExactIndex.build(held.embeddings))
+    score = ChunkOverlap(held)
+    query = follow(held)[10]
+    values = [
+        score.value(
+            asked(query.embedding, stamp),
+            retrieval.recall(query.embedding, stamp, standing=True),
+        )
+        for stamp in range(0, 5 * PERIOD, PERIOD)
+    ]
+    assert values[1:] == [0.0] * 4
+
+
+def test_chunk_overlap_counts_further_columns_and_not_turns():
+    count, layout = 12, ActionLayout(arms=2, extra=1)
+    actions = np.zeros((count, layout.size))
+    actions[:, [3, 7, 13, 17]] = 1.0
+    actions[6:, [3, 7]], actions[6:, 9] = -1.0, 0.08  # a turn, an opening
+    actions[6:, 10], actions[6:, 20] = 0.3, 0.4
+    held = make_table(
+        embeddings=arc(np.linspace(0.0, 1.0, count)),
+        view_embeddings=np.zeros((count, 0, 0), np.float32),
+        actions=actions,
+        poses=np.tile(np.eye(7)[6], (count, 2, 1)),
+        grippers=np.zeros((count, 2)),
+        episode_ends=np.array([count]),
+        names=("demo",),
+        period=PERIOD,
+        layout=layout,
+    )
+    values = overlaps(ChunkOverlap(held, horizon=2), (0, 0, 0), (1, 0, 6))
+    assert values[1] == pytest.approx(0.5)
+
+
 def test_a_view_is_blamed_alone():
     held = arcs()
     queries = [
@@ -203,7 +336,7 @@ def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
     for name in score_names(held, VIEWS):
         (value,) = scores_of(held, [query], name)
         assert resolution(name) > 0.0
-        assert name in ("jumps", "disagreement") or resolution(name) < 0.1 * value
+        assert name in ("jumps", "chunk_overlap", "disagreement") or resolution(name) < 0.1 * value
 
 
 def test_an_episode_is_scored_from_its_start_with_its_progress():

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from bundles import observation
 from policy_conformance import PolicyConformance
 
 from alt_ros.bundle import Bundle
+from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.policies.alt import AltPolicy
 
@@ -43,3 +47,25 @@ class TestAltPolicy(PolicyConformance):
         policy = AltPolicy(bundle, lookup)
         assert policy.horizon == 2
         assert len(policy.act(observation(0)).chunk.actions) == 2
+
+
+def aside(row, stamp=None):
+    """An observation of a frame, with the arm 2 cm beside the demonstration's."""
+    pose = np.array([[0.0, 0.02, 0.0, 0.0, 0.0, 0.0, 1.0]])
+    return replace(observation(row, stamp), poses=pose)
+
+
+class TestCorrectingAltPolicy(PolicyConformance):
+    @pytest.fixture
+    def policy(self, bundle_path):
+        bundle = replace(Bundle.load(bundle_path, device="cpu"), correction=CorrectionConfig())
+        return AltPolicy(bundle)
+
+    @pytest.fixture
+    def observe(self):
+        return aside
+
+    def test_the_motion_goes_on_from_where_the_arm_is(self, policy):
+        output = policy.act(aside(7))
+        assert (output.chunk.source.demonstration, output.chunk.source.frame) == (1, 1)
+        assert output.chunk.actions[:, 1] == pytest.approx([0.02] * 3)
