@@ -33,7 +33,10 @@ COMMANDS = ("demo", "up", "data", "bench", "eval", "train", "index", "calibrate"
 ALL = [
     *((name,) for name in COMMANDS),
     *(("data", name) for name in ("inspect", "import")),
-    *(("bench", name) for name in ("pipeline", "recall", "sync", "executor", "faults", "soak")),
+    *(
+        ("bench", name)
+        for name in ("pipeline", "held-out", "recall", "sync", "executor", "faults", "soak")
+    ),
 ]
 pytestmark = pytest.mark.skipif(
     not ALT.exists(), reason="COMMAND LINE NOT TESTED: alt is not installed, run 'make test'"

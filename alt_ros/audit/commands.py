@@ -231,8 +231,8 @@ class CommandAudit:
     def _periods_between(self, last: _Sent, sent: _Sent) -> int:
         """Return the whole control periods between two commands, 0 where that is not known."""
         elapsed, gap = sent.stamp - last.stamp, sent.arrival - last.arrival
-        if 0 < elapsed <= MAX_GAP and elapsed <= gap + MAX_CLOCK_ERROR:
-            return max(round(elapsed / self._period), 1)
+        if 0 < elapsed <= gap + MAX_CLOCK_ERROR:
+            return max(round(elapsed / self._period), 1) if elapsed <= MAX_GAP else 0
         return 1 if gap <= _MAX_JUMP_GAP else 0  # the clock jumped, or the stream stopped
 
     def _turning(self, motion: _Motion) -> float:

@@ -57,7 +57,7 @@ GOES_ON_SECONDS = 0.15
 # From full speed to rest within the acceleration limit, and the way of a command to the listener.
 BRAKE_SECONDS = 0.3
 LONGEST_PAUSE = 0.5
-FLAG_MARGIN = 2.0
+FLAG_MARGIN = 1.0
 """The flag goes up this far above the bundle's threshold, in scales of the scores' bands: in a
 drill the arm stops and goes on as in no demonstration, and a false alarm there is no answer to the
 drill's fault."""
@@ -186,7 +186,8 @@ class GraphRig:
         flight = self.console.flight
         violations = dict(flight.audit.counts)
         if violations:
-            trouble = "; ".join(filter(None, (trouble, f"outside the limits: {violations}")))
+            first = ", ".join(str(violation) for violation in flight.audit.violations[:3])
+            trouble = "; ".join(filter(None, (trouble, f"outside the limits: {first}")))
         return DrillResult(
             drill.name,
             drill.what,

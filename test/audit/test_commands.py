@@ -166,6 +166,20 @@ def test_a_jump_of_the_clock_is_one_period(jump):
     assert audit.counts["linear acceleration"] == 1
 
 
+@pytest.mark.parametrize("arrives", [2 * PERIOD, 100 * MS, 400 * MS])
+def test_a_gap_is_one_although_the_command_before_it_came_late(arrives):
+    audit = judged(line([0.02, 0.04]))
+    elapsed = 230 * MS
+    audit.command(
+        T0 + 2 * PERIOD + elapsed,
+        HOME + np.array([0.1, 0, 0, 0, 0, 0, 0]),
+        0.08,
+        2 * PERIOD + arrives,
+    )
+    assert audit.violations == []
+    assert audit.starts == 2
+
+
 def test_after_a_gap_neither_pose_nor_velocity_is_known():
     audit = judged(line([0.02, 0.04]))
     late = 600 * MS
