@@ -278,15 +278,20 @@ def test_a_bundle_is_calibrated_anew_by_its_own_and_by_held_out_episodes(tmp_pat
     assert [len(band.centre) for band in own.bands.values()] == [2, 2]
 
     options = ("--rate", "0.1", "--per", "frame", "--device", "cpu")
+    options += ("--raise-count", "2", "--raise-window", "3")
     said = alt_here("calibrate", bundle, held_out, *options, "--plot", plot, "--json", figures)
-    assert "view:third_person" in said
+    assert "local_density" in said
     assert "frames taken as independent" in said
-    calibration = Bundle.load(bundle, encoder=False).calibration
+    loaded = Bundle.load(bundle, encoder=False)
+    assert (loaded.monitor.raise_count, loaded.monitor.raise_window) == (2, 3)
+    calibration = loaded.calibration
     assert (calibration.how, calibration.per, calibration.rate) == ("held_out", "frame", 0.1)
     assert json.loads(figures.read_text()) == json.loads((bundle / "calibration.json").read_text())
     with Image.open(plot) as picture:
         assert picture.format == "PNG"
 
+    refused = alt_here("calibrate", bundle, "--raise-count", "9", status=2)
+    assert "raise_count must be 1 to raise_window" in refused
     refused = alt_here("calibrate", bundle, held_out, "--rate", "2", status=2)
     assert "rate must be between 0 and 1" in refused
     assert Bundle.load(bundle, encoder=False).calibration == calibration

@@ -34,7 +34,7 @@ from alt_ros.lookup.calibration import (
 from alt_ros.lookup.index import build_index
 from alt_ros.lookup.lookup import Lookup
 from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
-from alt_ros.lookup.scores import SHIPPED, EpisodeScores, score_episodes
+from alt_ros.lookup.scores import EpisodeScores, score_episodes
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.progress import Advance
 from alt_ros.report import machine
@@ -69,7 +69,7 @@ class HeldOutConfig:
         test_share: Part that is played to the monitor; the rest makes the table.
         rate: False-alarm rate that is calibrated for, between 0 and 1.
         per: What the rate counts, "episode", "frame" or one after the other.
-        scores: Which make the level, see ``calibrate_table``.
+        scores: Which make the level, see ``chosen_scores``.
         corrupted_episodes: Test episodes that every corruption is tried on, at most.
         seed: Of the division and of the noise.
     """
@@ -78,7 +78,7 @@ class HeldOutConfig:
     test_share: float = 0.25
     rate: float = RATE
     per: tuple[str, ...] = (EPISODE, FRAME)
-    scores: tuple[str, ...] = SHIPPED
+    scores: tuple[str, ...] = ()
     corrupted_episodes: int = 12
     seed: int = 0
 

@@ -37,8 +37,8 @@ class MonitorConfig:
             threshold; in units of the level.
     """
 
-    raise_count: int = 3
-    raise_window: int = 4
+    raise_count: int = 8
+    raise_window: int = 10
     clear_after: int = 10
     clear_margin: float = 0.0
 

@@ -357,8 +357,8 @@ SCORES: dict[str, type[Score]] = {
     "pose_residual": PoseResidual,
 }
 """Name to score; and ``view:<name>`` for every view."""
-SHIPPED = ("cosine", "view")
-"""What the monitor combines unless told otherwise; ``view`` stands for every view's score."""
+SHIPPED = ("cosine", "local_density", "pose_residual")
+"""What the monitor combines unless told otherwise, as far as the table has it."""
 _VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
 
@@ -377,14 +377,17 @@ def view_scores(views: Sequence[str]) -> tuple[str, ...]:
 
 
 def chosen_scores(
-    table: Table, views: Sequence[str], names: Sequence[str] = SHIPPED
+    table: Table, views: Sequence[str], names: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the names with ``view`` in full: every view's score, none where there is one view.
 
+    No names: those of ``SHIPPED`` that the table has.
+
     Raises:
-        ConfigurationError: The table has no such score, or none is named.
+        ConfigurationError: The table has no such score.
     """
     known = score_names(table, views)
+    names = names or [name for name in SHIPPED if name in known]
     every_view = [name for name in known if name.startswith(_VIEW)]
     chosen = [n for name in names for n in (every_view if name == "view" else [name])]
     unknown = [name for name in chosen if name not in known]

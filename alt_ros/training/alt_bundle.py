@@ -32,7 +32,7 @@ from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.index import Index, build_index
 from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.lookup.scores import SHIPPED, EpisodeScores, chosen_scores, score_episodes
+from alt_ros.lookup.scores import EpisodeScores, chosen_scores, score_episodes
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.progress import Advance
 from alt_ros.training.frames import FrameReader
@@ -123,7 +123,7 @@ def calibrate_table(
     views: Sequence[str],
     episodes: Sequence[Sequence[Query]] | None = None,
     *,
-    scores: Sequence[str] = SHIPPED,
+    scores: Sequence[str] = (),
     rate: float = RATE,
     per: str = EPISODE,
     bins: int = BINS,
@@ -139,7 +139,7 @@ def calibrate_table(
         views: Names of the encoder's views.
         episodes: Queries of ordinary episodes that the table does not hold; None leaves out each
             demonstration of the table in turn.
-        scores: Which make the level; "view" stands for every view's.
+        scores: Which make the level, see ``chosen_scores``.
         rate: See ``calibrate``.
         per: See ``calibrate``.
         bins: See ``calibrate``.

@@ -13,6 +13,7 @@ from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.scores import (
     SCORES,
+    SHIPPED,
     ChunkOverlap,
     Density,
     chosen_scores,
@@ -20,6 +21,7 @@ from alt_ros.lookup.scores import (
     resolution,
     score_episodes,
     score_names,
+    view_scores,
 )
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.types import ActionLayout, Neighbour, Query
@@ -355,15 +357,13 @@ def test_an_episode_is_scored_from_its_start_with_its_progress():
 
 def test_view_stands_for_every_view():
     held = arcs()
-    assert chosen_scores(held, VIEWS) == ("cosine", "view:wrist", "view:third_person")
+    assert chosen_scores(held, VIEWS, ("cosine", "view")) == ("cosine", *view_scores(VIEWS))
     assert chosen_scores(held, VIEWS, ("view:wrist", "view")) == (
         "view:wrist",
         "view:third_person",
     )
-    assert chosen_scores(table(views=1), VIEWS[:1]) == ("cosine",)
-    for wrong in (("nonsense",), ()):
-        with pytest.raises(ConfigurationError, match="scores of this table are cosine"):
-            chosen_scores(held, VIEWS, wrong)
+    with pytest.raises(ConfigurationError, match="scores of this table are cosine"):
+        chosen_scores(held, VIEWS, ("cosine", "nonsense"))
 
 
 def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
@@ -372,3 +372,20 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
     assert "pose_residual" in score_names(held, VIEWS[:1])
     with pytest.raises(ConfigurationError, match="scores of this table are cosine.*got nonsense"):
         make_scores(held, VIEWS[:1], ["cosine", "nonsense"])
+
+
+def test_unless_told_otherwise_the_shipped_scores_are_combined_that_the_table_has():
+    held = arcs()
+    assert chosen_scores(held, VIEWS) == SHIPPED
+    armless = make_table(
+        embeddings=held.embeddings,
+        view_embeddings=held.view_embeddings,
+        actions=np.zeros((len(held), 2)),
+        poses=np.zeros((len(held), 0, 7)),
+        grippers=np.zeros((len(held), 0)),
+        episode_ends=held.episode_ends,
+        names=held.names,
+        period=PERIOD,
+        layout=ActionLayout(arms=0, extra=2),
+    )
+    assert chosen_scores(armless, VIEWS) == tuple(n for n in SHIPPED if n != "pose_residual")
