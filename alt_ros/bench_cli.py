@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from alt_ros.errors import AltError
 from alt_ros.progress import progress_bar
-from alt_ros.terminal import DEMO_BUNDLE, Positional, console, write
+from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say, write
 
 bench = tyro.extras.SubcommandApp()
 SHIPPED = "shipped"
@@ -148,6 +148,7 @@ def bench_ood(
     ordinary_trials: int = 100,
     calibration_trials: int = 40,
     seed: int = 3000,
+    plot: Path | None = None,
     json: Path | None = None,
 ) -> None:
     """Roll out strange and ordinary episodes without the monitor, and judge every score by them.
@@ -159,8 +160,10 @@ def bench_ood(
         ordinary_trials: Ordinary episodes on which false alarms are counted.
         calibration_trials: Ordinary episodes from which the scores' thresholds come, 19 or more.
         seed: Of the placements.
+        plot: Draw what the monitor does and the AUROC of every score into this PNG.
         json: Where the figures go.
     """
+    from alt_ros.audit.monitor_picture import draw_monitor
     from alt_ros.benchmarks.ood import bench_ood as run
 
     with progress_bar(console, "episodes without the monitor") as progress:
@@ -200,6 +203,9 @@ def bench_ood(
     for name, numbers in missed.items():
         Console().print(f"failed and not flagged in time: {name}, trials {', '.join(numbers)}")
     Console().print(f"a decision takes the monitor {values['ms_per_decision']} ms")
+    if plot is not None:
+        draw_monitor(plot, values)
+        say(f"written: {plot}")
     write(json, values)
 
 

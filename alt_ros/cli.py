@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError
@@ -146,7 +146,8 @@ def evaluate_command(
     names = tuple(SCENARIOS) if scenario == ("all",) else scenario
     for name in names:
         find_scenario(name)
-    table = Table("policy", "scenario", "success", "95 %", "right recall", "flagged")
+    last = "right recall" if monitor else "good, flagged"
+    table = Table(Column("scenario", no_wrap=True), "success", "95 %", "flagged", last)
     results: list[dict[str, Any]] = []
     for name in names:
         with progress_bar(console, f"{policy}, {name}") as progress:
@@ -167,14 +168,14 @@ def evaluate_command(
                     loaded, name, trials, seed=seed, folder=folder, progress=progress
                 )
         low, high = values["success_interval_95"]
-        stopped = "" if monitor else f", {values['stopped']} that succeed"
         table.add_row(
-            policy,
             name,
             f"{values['success']} of {trials}",
             f"{low:.2f} to {high:.2f}",
-            f"{values['recall']} of {trials}" if monitor else "",
-            f"{values['flagged']} of {trials}{stopped}",
+            f"{values['flagged']} of {trials}",
+            f"{values['recall']} of {trials}"
+            if monitor
+            else f"{values['stopped']} of {values['success']}",
         )
         results.append(values)
     Console().print(table)

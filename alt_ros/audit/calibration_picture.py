@@ -47,7 +47,7 @@ def draw_calibration(
     _draw_levels(axes[panels - 1], calibration)
     for axis in axes[panels:]:
         axis.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_score(
@@ -95,7 +95,12 @@ def _draw_levels(axis: Any, calibration: Calibration) -> None:
     axis.legend(fontsize="small", loc="lower right", bbox_to_anchor=(0.93, 0.05))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
