@@ -24,9 +24,9 @@ from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.errors import AltError, BundleError
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.correction import CorrectionConfig
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import Index, IndexReport, index_type
 from alt_ros.lookup.lookup import Lookup
-from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.lookup.table import Table
 from alt_ros.types import ActionLayout

@@ -15,8 +15,8 @@ from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.encoders.torchscript import export_encoder
 from alt_ros.lookup.bands import Band
 from alt_ros.lookup.calibration import EXTRAPOLATED, HELD_OUT, Calibration
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import build_index
-from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.types import Observation
 

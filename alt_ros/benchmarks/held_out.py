@@ -29,11 +29,11 @@ from alt_ros.lookup.calibration import (
     RATE,
     Calibration,
     calibrate,
-    episode_level,
 )
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import build_index
 from alt_ros.lookup.lookup import Lookup
-from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
+from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.scores import EpisodeScores, score_episodes
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.progress import Advance
@@ -342,7 +342,6 @@ def divided_anew(
         monitor: Whose scores and calibration they are of.
         config: The rate and the seed.
     """
-    k, n = monitor.config.raise_count, monitor.config.raise_window
     names, per = tuple(monitor.calibration.bands), monitor.calibration.per
     rng = np.random.default_rng(config.seed)
     rates: list[float] = []
@@ -351,8 +350,7 @@ def divided_anew(
         calibration = calibrate(
             [scored[i] for i in order[:calibrating]],
             names,
-            raise_count=k,
-            raise_window=n,
+            monitor=monitor.config,
             rate=config.rate,
             per=per,
         )
@@ -362,7 +360,7 @@ def divided_anew(
             for i in order[calibrating:]
         ]
         above = (
-            [episode_level(part, k, n) > calibration.threshold for part in levels]
+            [monitor.config.episode_level(part) > calibration.threshold for part in levels]
             if per == EPISODE
             else [(part > calibration.threshold).mean() for part in levels]
         )
@@ -388,12 +386,7 @@ def corrupted_figures(
     quiet = [e.flags[onset:] for e, onset in pairs if not e.flags[:onset].any()]
     delays = [int(flags.argmax()) for flags in quiet if flags.any()]
     strange, usual = (
-        [
-            episode_level(
-                e.levels[onset_of(len(e.levels)) :], monitor.raise_count, monitor.raise_window
-            )
-            for e in episodes
-        ]
+        [monitor.episode_level(e.levels[onset_of(len(e.levels)) :]) for e in episodes]
         for episodes in (watched, ordinary)
     )
     auroc = float(mannwhitneyu(strange, usual).statistic) / (len(strange) * len(usual))

@@ -18,8 +18,8 @@ from scipy.stats import mannwhitneyu
 
 from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
-from alt_ros.lookup.bands import decided
 from alt_ros.lookup.calibration import conformal_threshold
+from alt_ros.lookup.decision import kth_of_last
 from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.retrieval import Retrieval
 from alt_ros.lookup.scores import score_episodes, score_names
@@ -175,7 +175,7 @@ def _decided(bundle: Bundle, names: Sequence[str], trace: Trace) -> list[Array]:
     return [
         np.column_stack(
             [
-                np.maximum(decided(values, config.raise_count, config.raise_window), 0.0)
+                np.maximum(kth_of_last(values, config.raise_count, config.raise_window), 0.0)
                 for values in np.nan_to_num(episode.values, nan=0.0).T
             ]
         )
@@ -206,7 +206,7 @@ def _monitored(bundle: Bundle, traces: dict[str, Trace]) -> tuple[dict[str, list
             levels = np.array([decision.score for decision in decisions])
             verdicts[key].append(
                 Verdict.of(
-                    decided(levels, config.raise_count, config.raise_window),
+                    config.decided(levels),
                     np.array([decision.flag for decision in decisions]),
                 )
             )

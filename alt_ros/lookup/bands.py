@@ -152,22 +152,3 @@ def combined(strange: Array) -> Array:
     A score that says nothing is left out; where none says anything the level is -inf.
     """
     return np.where(np.isnan(strange), -np.inf, strange).max(axis=-1)
-
-
-def decided(levels: Array, raise_count: int, raise_window: int) -> Array:
-    """Return what the flag is raised by at each observation of an episode.
-
-    It is above a threshold exactly where ``raise_count`` of the last ``raise_window`` are.
-
-    Args:
-        levels: (n,) levels.
-        raise_count: See ``MonitorConfig``.
-        raise_window: See ``MonitorConfig``.
-
-    Returns:
-        (n,) the ``raise_count``-th largest of the last ``raise_window``; -inf before there are
-        so many.
-    """
-    padded = np.concatenate([np.full(raise_window - 1, -np.inf), levels])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, raise_window)
-    return np.sort(windows, axis=1)[:, -raise_count]

@@ -36,7 +36,8 @@ from scipy.stats import beta
 from scipy.stats import t as student_t
 
 from alt_ros.errors import BundleError, ConfigurationError, DataError
-from alt_ros.lookup.bands import BINS, Band, combined, decided, fit_band, strangeness
+from alt_ros.lookup.bands import BINS, Band, combined, fit_band, strangeness
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.lookup.scores import EpisodeScores, resolution, score_episodes
@@ -215,8 +216,7 @@ def calibrate(
     episodes: Sequence[EpisodeScores],
     names: Sequence[str],
     *,
-    raise_count: int,
-    raise_window: int,
+    monitor: MonitorConfig | None = None,
     how: str = HELD_OUT,
     rate: float = RATE,
     per: str = EPISODE,
@@ -227,8 +227,7 @@ def calibrate(
     Args:
         episodes: At least three; what the scores say along each.
         names: The scores, a column of the values each.
-        raise_count: See ``MonitorConfig``.
-        raise_window: See ``MonitorConfig``.
+        monitor: When the flag goes up.
         how: Where the episodes come from.
         rate: Share of ordinary episodes, or frames, that may be strange, between 0 and 1.
         per: What the rate counts: "episode", as the flag sees it, or single observations, "frame".
@@ -256,7 +255,8 @@ def calibrate(
         ]
     enough = split or (how == LEAVE_ONE_OUT and len(levels) >= needed)
     if per == EPISODE:
-        taken = np.array([episode_level(part, raise_count, raise_window) for part in levels])
+        config = monitor or MonitorConfig()
+        taken = np.array([config.episode_level(part) for part in levels])
         threshold = conformal_threshold(taken, rate) if enough else episode_bound(taken, rate)
     else:
         taken = np.concatenate(levels)
@@ -280,16 +280,6 @@ def calibrate(
 def needed_episodes(rate: float) -> int:
     """Return the fewest levels whose largest vouches for a rate."""
     return int(np.ceil(1.0 / rate - 1e-9)) - 1
-
-
-def episode_level(levels: Array, raise_count: int, raise_window: int) -> float:
-    """Return the highest threshold below which an episode raises the flag.
-
-    An episode that is too short to raise it counts by its least level.
-    """
-    if len(levels) < raise_count:
-        return float(levels.min())
-    return float(decided(levels, raise_count, raise_window).max())
 
 
 def conformal_threshold(levels: Array, rate: float) -> float:

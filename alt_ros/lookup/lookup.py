@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.correction import Correction, CorrectionConfig
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import Index
-from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
+from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.retrieval import Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
 from alt_ros.types import ActionChunk, Neighbour, OodDecision, Query

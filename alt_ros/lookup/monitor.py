@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.errors import DataError
 from alt_ros.lookup.bands import combined
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.retrieval import Recall
 from alt_ros.lookup.scores import make_scores, progress_of, view_scores
 from alt_ros.lookup.table import Table
@@ -22,52 +22,6 @@ NOT_FINITE = "not_finite"
 """Cause of a decision about a query that holds a value which is no finite number."""
 NEVER = -2.0
 """A similarity that nothing is below."""
-
-
-@dataclass(frozen=True)
-class MonitorConfig:
-    """When the flag goes up and down.
-
-    Attributes:
-        raise_count: Strange observations, k, among the last n that put the flag up. Calibration
-            per episode counts with k and n: calibrate again after changing them.
-        raise_window: Those n observations.
-        clear_after: Familiar observations in a row that take the flag down.
-        clear_margin: While the flag is up, an observation is familiar only at this much below the
-            threshold; in units of the level.
-    """
-
-    raise_count: int = 8
-    raise_window: int = 10
-    clear_after: int = 10
-    clear_margin: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.raise_count <= self.raise_window or self.clear_after < 1:
-            raise ConfigurationError(
-                "monitor: raise_count must be 1 to raise_window and clear_after at least 1, "
-                f"got {self.raise_count} of {self.raise_window} and {self.clear_after}"
-            )
-        if not 0.0 <= self.clear_margin < float("inf"):
-            raise ConfigurationError(
-                f"monitor: clear_margin must be 0 or more, got {self.clear_margin}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> MonitorConfig:
-        """Return the config that ``to_json`` gave.
-
-        Raises:
-            ConfigurationError: A field is unknown or out of bounds.
-        """
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigurationError(f"monitor: {error}") from error
 
 
 class OodMonitor:
@@ -96,7 +50,7 @@ class OodMonitor:
         self._views = tuple(views)[: table.view_embeddings.shape[1]]
         self._scores = make_scores(table, views, calibration.bands)
         self._view_scores = make_scores(table, views, view_scores(self._views))
-        self._strange: deque[bool] = deque(maxlen=self.config.raise_window)
+        self._levels: deque[float] = deque(maxlen=self.config.longest_window)
         self._familiar = 0  # in a row, while the flag is up
         self._flag = False
         self._progress = 0.0
@@ -121,7 +75,7 @@ class OodMonitor:
         """Take the flag down: a new episode begins."""
         for score in self._scores.values():
             score.reset()
-        self._strange.clear()
+        self._levels.clear()
         self._familiar = 0
         self._flag = False
         self._progress = 0.0
@@ -177,11 +131,11 @@ class OodMonitor:
             self._familiar = self._familiar + 1 if familiar else 0
             self._flag = self._familiar < config.clear_after
         else:
-            self._strange.append(level > threshold)
-            self._flag = sum(self._strange) >= config.raise_count
+            self._levels.append(level)
+            self._flag = float(config.decided(np.array(self._levels))[-1]) > threshold
             self._familiar = 0
         if self._flag:
-            self._strange.clear()
+            self._levels.clear()
 
     def _strangest_view(self, query: Query, recall: Recall) -> str:
         """Return the view that is strangest for what is usual for it, or else by its distance.

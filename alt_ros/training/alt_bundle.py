@@ -29,8 +29,8 @@ from alt_ros.lookup.calibration import (
     score_left_out,
 )
 from alt_ros.lookup.correction import CorrectionConfig
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import Index, build_index
-from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.lookup.scores import EpisodeScores, chosen_scores, score_episodes
 from alt_ros.lookup.table import Table, make_table
@@ -151,7 +151,6 @@ def calibrate_table(
         ConfigurationError: See ``calibrate``; an unknown score; or the table holds an episode.
         DataError: An embedding is not of the table's size.
     """
-    config = monitor or MonitorConfig()
     names = chosen_scores(table, views, scores)
     if episodes is None:
         scored = score_left_out(table, views, names, retrieval, progress)
@@ -161,8 +160,7 @@ def calibrate_table(
     calibration = calibrate(
         scored,
         names,
-        raise_count=config.raise_count,
-        raise_window=config.raise_window,
+        monitor=monitor,
         how=LEAVE_ONE_OUT if episodes is None else HELD_OUT,
         rate=rate,
         per=per,

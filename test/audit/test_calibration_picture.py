@@ -9,6 +9,7 @@ from PIL import Image
 from alt_ros.audit.calibration_picture import draw_calibration
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import Calibration, calibrate
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.scores import EpisodeScores
 
 
@@ -16,6 +17,9 @@ def episodes(scores: int, count: int = 6) -> list[EpisodeScores]:
     rng = np.random.default_rng(0)
     progress = np.linspace(0.0, 1.0, 20)
     return [EpisodeScores(np.exp(rng.normal(-4, 1, (20, scores))), progress) for _ in range(count)]
+
+
+TWO = MonitorConfig(raise_count=2, raise_window=2)
 
 
 def colours(path) -> set[tuple[int, ...]]:
@@ -28,7 +32,7 @@ def colours(path) -> set[tuple[int, ...]]:
 def test_bands_threshold_and_levels_are_drawn(tmp_path, names, per):
     seen = episodes(len(names))
     seen[0].values[:5, 0] = np.nan
-    calibration = calibrate(seen, names, raise_count=2, raise_window=2, rate=0.1, per=per)
+    calibration = calibrate(seen, names, monitor=TWO, rate=0.1, per=per)
     path = tmp_path / "new" / "plot.png"
     draw_calibration(path, calibration, seen)
     assert {(214, 39, 40), (31, 119, 180)} <= colours(path), "the limit and the usual value"

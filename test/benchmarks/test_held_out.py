@@ -32,7 +32,8 @@ from alt_ros.encoders.torchscript import export_encoder
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.bands import Band
 from alt_ros.lookup.calibration import HELD_OUT, Calibration
-from alt_ros.lookup.monitor import MonitorConfig, OodMonitor
+from alt_ros.lookup.decision import MonitorConfig
+from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.scores import EpisodeScores
 from alt_ros.types import ActionLayout
 

@@ -10,7 +10,6 @@ from alt_ros.lookup.bands import (
     SCALE_FLOOR,
     Band,
     combined,
-    decided,
     fit_band,
     strangeness,
 )
@@ -89,18 +88,6 @@ def test_each_score_is_measured_by_its_own_band():
     bands = (Band((0.0,), (1.0,), 0.0), Band((10.0,), (5.0,), 0.0))
     values = np.array([[2.0, 10.0], [0.0, 25.0]])
     assert strangeness(bands, values, np.zeros(2)).tolist() == [[2.0, 0.0], [0.0, 3.0]]
-
-
-@pytest.mark.parametrize(("count", "window"), [(1, 1), (2, 2), (3, 4), (1, 5), (2, 5)])
-def test_decided_is_above_a_threshold_where_k_of_the_last_n_are(count, window):
-    levels = np.random.default_rng(3).normal(size=60)
-    taken = decided(levels, count, window)
-    for threshold in (-0.5, 0.0, 0.8):
-        above = levels > threshold
-        expected = [
-            above[max(i - window + 1, 0) : i + 1].sum() >= count for i in range(len(levels))
-        ]
-        assert (taken > threshold).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,16 @@ from alt_ros.lookup.calibration import (
     conformal_threshold,
     demonstrated_queries,
     episode_bound,
-    episode_level,
     frame_threshold,
     needed_episodes,
     realised_range,
     score_left_out,
 )
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.scores import EpisodeScores
 
 NAMES = ("cosine", "jumps")
-FLAG = {"raise_count": 3, "raise_window": 4}
+FLAG = {"monitor": MonitorConfig(raise_count=3, raise_window=4)}
 
 
 def episode(rng: np.random.Generator, strange: float = 0.0, frames: int = 30) -> EpisodeScores:
@@ -158,14 +158,6 @@ def test_the_bound_of_normal_levels_holds_as_often_as_stated():
         levels = rng.normal(2.0, 0.6, size=13)
         alarms.append(levels[-1] > episode_bound(levels[:-1], 0.05))
     assert 0.035 < np.mean(alarms) < 0.065
-
-
-def test_the_level_of_an_episode_is_what_raises_the_flag():
-    levels = np.array([0.1, 9.0, 0.2, 0.7, 0.8, 0.6, 0.1])
-    assert episode_level(levels, 1, 1) == 9.0
-    assert episode_level(levels, 3, 3) == 0.6
-    assert episode_level(levels, 3, 4) == 0.7
-    assert episode_level(levels[:2], 3, 4) == 0.1, "too short for the flag: its least"
 
 
 def test_too_few_episodes_and_a_rate_out_of_bounds_are_refused_with_a_remedy():

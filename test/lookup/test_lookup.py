@@ -8,9 +8,9 @@ from tables import table, unit
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.correction import CorrectionConfig
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import ExactIndex, HnswIndex
 from alt_ros.lookup.lookup import Lookup
-from alt_ros.lookup.monitor import MonitorConfig
 from alt_ros.types import Query
 
 VIEWS = ("wrist", "third_person")

@@ -12,8 +12,9 @@ from tables import table, unit
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.bands import Band
 from alt_ros.lookup.calibration import Calibration
+from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import ExactIndex
-from alt_ros.lookup.monitor import NEVER, NOT_FINITE, MonitorConfig, OodMonitor
+from alt_ros.lookup.monitor import NEVER, NOT_FINITE, OodMonitor
 from alt_ros.lookup.retrieval import Recall, Retrieval
 from alt_ros.types import Neighbour, Query
 
@@ -189,23 +190,16 @@ def test_a_score_that_the_table_does_not_have_is_refused():
         OodMonitor(HELD, VIEWS, Calibration(0.3, {"nonsense": PLAIN}))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"raise_count": 0},
-        {"raise_count": 5, "raise_window": 4},
-        {"clear_after": 0},
-        {"clear_margin": -0.1},
-        {"clear_margin": NAN},
-    ],
-)
-def test_settings_out_of_bounds_are_refused(settings):
-    with pytest.raises(ConfigurationError, match="monitor"):
-        MonitorConfig(**settings)
-
-
-def test_a_config_survives_json():
-    config = MonitorConfig(raise_count=2, clear_margin=0.5)
-    assert MonitorConfig.from_json(config.to_json()) == config
-    with pytest.raises(ConfigurationError, match="view_thresholds"):
-        MonitorConfig.from_json({"view_thresholds": []})
+def test_the_flag_goes_up_where_the_config_says_it_is_decided():
+    rng = np.random.default_rng(0)
+    config = MonitorConfig(raise_count=4, raise_window=6, urgent_margin=0.3, clear_after=1)
+    monitor = OodMonitor(HELD, VIEWS, HALF, config)
+    for _ in range(20):
+        monitor.reset()
+        levels = []
+        for similarity in rng.uniform(0.0, 0.9, 20):
+            decision = monitor.decide(seen(), similar(float(similarity)))
+            levels.append(decision.score)
+            assert decision.flag == (config.decided(np.array(levels))[-1] > decision.threshold)
+            if decision.flag:
+                break
