@@ -7,12 +7,14 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+import alt_ros
 from alt_ros.bundle import Bundle
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.policies.alt import AltPolicy
@@ -27,6 +29,16 @@ PUSHED = 0.03
 """A cup that has moved this far along the table without being lifted is lost, metres."""
 TILTED = 0.35
 """And one that leans by this much, radians."""
+ROLL_OUT = (
+    "execution.py",
+    "receding_horizon.py",
+    "safety.py",
+    "preprocessing.py",
+    "lookup/correction.py",
+    "lookup/lookup.py",
+    "lookup/retrieval.py",
+)
+"""What else of the package's code a roll-out depends on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +147,7 @@ def recorded(
 ) -> Trace:
     """Return a trace from its file, or record it and keep it there.
 
-    The file's name holds everything that it depends on.
+    The file's name holds everything that it depends on, the code of a roll-out included.
     """
     path = folder / _policy_name(bundle) / f"{scenario}_{trials}_{seed}.npz"
     if path.is_file():
@@ -156,12 +168,22 @@ def recorded(
     return trace
 
 
+@cache
+def _code() -> str:
+    """Return a digest of the code that a roll-out runs, but the encoder's."""
+    package = Path(alt_ros.__file__).parent
+    parts = [*(package / "simulation").glob("*.py"), *map(package.joinpath, ROLL_OUT)]
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        digest.update(part.read_bytes())
+    return digest.hexdigest()[:8]
+
+
 def _policy_name(bundle: Bundle) -> str:
-    name = f"{bundle.encoder_id}_{len(bundle.table)}"
-    if bundle.correction is None:
-        return name
-    settings = json.dumps(bundle.correction.to_json(), sort_keys=True)
-    return f"{name}_corrected_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    correction = None if bundle.correction is None else bundle.correction.to_json()
+    settings = json.dumps([bundle.retrieval.to_json(), correction, _code()], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return f"{bundle.encoder_id}_{len(bundle.table)}_{digest}"
 
 
 def _failed_after(episode: Episode) -> int:

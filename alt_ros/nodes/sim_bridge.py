@@ -133,7 +133,7 @@ class SimBridge(AltNode):
         try:
             trial = scenario(request.scenario).trial(request.trial, request.seed)
             disturbance = None if request.without_disturbance else trial.disturbance
-            self._simulation.reset(trial.placement, disturbance, request.seed, start=trial.start)
+            self._simulation.reset(trial.placement, disturbance, trial.seed, start=trial.start)
         except AltError as error:
             response.success, response.message = False, str(error)
             return response

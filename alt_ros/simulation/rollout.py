@@ -82,7 +82,7 @@ def run_episode(
         max_seconds: Simulated time after which the episode ends without success.
     """
     setup = scenario.trial(trial, seed)
-    simulation.reset(setup.placement, setup.disturbance, seed, start=setup.start)
+    simulation.reset(setup.placement, setup.disturbance, setup.seed, start=setup.start)
     policy.reset()
     executor = Executor(limits or SafetyLimits(), horizon or HorizonConfig())
     start = simulation.time

@@ -71,6 +71,7 @@ class Trial:
         out_of_distribution: Whether a monitor should raise its flag.
         start: (7,) pose of the grasp point from which the arm starts, metres and quaternion
             xyzw; None starts at home.
+        seed: Of what the simulation draws for this trial: the distractors' layout and the like.
     """
 
     placement: CupPlacement
@@ -78,6 +79,7 @@ class Trial:
     nearest: int
     out_of_distribution: bool
     start: tuple[float, ...] | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.start is not None:
@@ -123,6 +125,7 @@ class Scenario:
             nearest_training(placement),
             self.out_of_distribution,
             self._start(rng),
+            int(np.random.SeedSequence((seed, index)).generate_state(1)[0]),
         )
 
 

@@ -177,3 +177,9 @@ def test_negative_index_is_refused() -> None:
 def test_training_scenario_is_the_training_placements_in_turn() -> None:
     trained = tuple(scenario("training").trial(i).placement for i in range(62))
     assert trained == TRAINING_PLACEMENTS * 2
+
+
+def test_every_trial_has_a_layout_of_its_own() -> None:
+    trials = [SCENARIOS["distractors"].trial(index, 5) for index in range(50)]
+    assert len({trial.seed for trial in trials}) == 50
+    assert SCENARIOS["distractors"].trial(3, 6).seed != trials[3].seed
