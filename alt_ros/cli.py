@@ -415,7 +415,6 @@ def calibrate(
     bins: int = 8,
     raise_count: int | None = None,
     raise_window: int | None = None,
-    urgent_margin: float | None = None,
     plot: Path | None = None,
     json: Path | None = None,
     device: str = "auto",
@@ -428,13 +427,12 @@ def calibrate(
             other format. Without them each demonstration of the table is left out in turn.
         rate: Share of ordinary episodes, or frames, that may be strange.
         per: What the rate counts.
-        scores: Which make the level: cosine, local_density, pose_residual (these three unless
-            told otherwise), view (every view's), view:<name>, mahalanobis, density,
+        scores: Which make the level: cosine and pose_residual unless told otherwise; view
+            (every view's), view:<name>, local_density, mahalanobis, density,
             nearest_demonstrations, jumps, chunk_overlap, disagreement.
         bins: Parts of the motion that have a usual value of their own.
         raise_count: Strange observations that raise the flag; as the bundle has it.
         raise_window: Among so many of the last; as the bundle has it.
-        urgent_margin: How far above the threshold fewer are enough; as the bundle has it.
         plot: Draw the bands and the levels into this PNG.
         json: Where the figures go.
         device: auto, cpu or cuda.
@@ -448,11 +446,7 @@ def calibrate(
     from alt_ros.training.alt_bundle import calibrate_table, embed_episodes
 
     loaded = Bundle.load(bundle, encoder=episodes is not None, device=device)
-    chosen = {
-        "raise_count": raise_count,
-        "raise_window": raise_window,
-        "urgent_margin": urgent_margin,
-    }
+    chosen = {"raise_count": raise_count, "raise_window": raise_window}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     loaded = replace(loaded, monitor=replace(loaded.monitor, **chosen))
     queries = None

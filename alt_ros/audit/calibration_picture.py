@@ -62,7 +62,7 @@ def _draw_score(
         label = f"{len(episodes)} ordinary episodes" if number == 0 else None
         shown = np.maximum(values, 0.0) + band.resolution
         axis.plot(progress, shown, color=ORDINARY, alpha=0.5, linewidth=0.7, label=label)
-    one = [band.value_at(z, grid) + band.resolution for z in (-1.0, 1.0)]
+    one = [band.value_at(z, grid) + band.resolution for z in (-band.weight, band.weight)]
     axis.fill_between(grid, *one, color=USUAL, alpha=0.25, linewidth=0, label="usual, ± 1 scale")
     axis.plot(grid, band.value_at(0.0, grid) + band.resolution, color=USUAL)
     axis.plot(grid, limit + band.resolution, color=LIMIT, label="strange above")

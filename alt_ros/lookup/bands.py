@@ -35,11 +35,13 @@ class Band:
         scale: (B,) what it varies by, positive.
         resolution: Of log(value + resolution), which centre and scale are of; 0 takes the value
             itself.
+        weight: What one scale counts beside other scores' scales, positive.
     """
 
     centre: tuple[float, ...]
     scale: tuple[float, ...]
     resolution: float
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centre", tuple(self.centre))
@@ -50,27 +52,28 @@ class Band:
                 "band: a centre and a scale for each bin are needed, "
                 f"got {sizes[0]} and {sizes[1]}"
             )
-        values = np.array([*self.centre, *self.scale, self.resolution])
-        if not np.isfinite(values).all() or min(self.scale) <= 0.0 or self.resolution < 0.0:
+        values = np.array([*self.centre, *self.scale, self.resolution, self.weight])
+        positive = min(*self.scale, self.weight) > 0.0
+        if not np.isfinite(values).all() or not positive or self.resolution < 0.0:
             raise ConfigurationError(
-                "band: centres must be finite, scales positive and the resolution not negative, "
-                f"got {self.centre}, {self.scale} and {self.resolution}"
+                "band: centres must be finite, scales and weight positive and the resolution not "
+                f"negative, got {self.centre}, {self.scale}, {self.weight} and {self.resolution}"
             )
 
     def strangeness(self, values: Array | float, progress: Array | float) -> Array:
-        """Return how many scales values lie above the centre; NaN where a value is.
+        """Return how many weighted scales values lie above the centre; NaN where a value is.
 
         Args:
             values: (...) values of the score.
             progress: (...) part of the demonstration that has passed, 0 to 1.
         """
         centre, scale = self._at(progress)
-        return (self._transformed(values) - centre) / scale
+        return self.weight * (self._transformed(values) - centre) / scale
 
     def value_at(self, strangeness: float, progress: Array | float) -> Array:
         """Return the values of the score that are so strange: the inverse of ``strangeness``."""
         centre, scale = self._at(progress)
-        values = centre + strangeness * scale
+        values = centre + strangeness / self.weight * scale
         return np.exp(values) - self.resolution if self.resolution else values
 
     def _transformed(self, values: Array | float) -> Array:
@@ -101,7 +104,9 @@ class Band:
             raise ConfigurationError(f"band: fields do not fit: {error}") from error
 
 
-def fit_band(values: Array, progress: Array, resolution: float, bins: int = BINS) -> Band:
+def fit_band(
+    values: Array, progress: Array, resolution: float, bins: int = BINS, weight: float = 1.0
+) -> Band:
     """Return the band of a score over ordinary observations.
 
     Mean and standard deviation of each bin and, at half the weight, of its neighbours. The scale
@@ -112,6 +117,7 @@ def fit_band(values: Array, progress: Array, resolution: float, bins: int = BINS
         progress: (n,) 0 to 1.
         resolution: See ``Band``; positive.
         bins: Parts of the progress; 1 is constant over time.
+        weight: See ``Band``.
 
     Raises:
         ConfigurationError: No value is finite, or there is less than one bin.
@@ -131,7 +137,7 @@ def fit_band(values: Array, progress: Array, resolution: float, bins: int = BINS
     deviation = np.sqrt(np.maximum(_filled(sums[2] / count - (sums[1] / count) ** 2), 0.0))
     floor = max(SPREAD_SHARE * float(logs.std()), SCALE_FLOOR)
     scale = np.maximum(deviation, floor)
-    return Band(tuple(mean.tolist()), tuple(scale.tolist()), resolution)
+    return Band(tuple(mean.tolist()), tuple(scale.tolist()), resolution, weight)
 
 
 def _filled(values: Array) -> Array:

@@ -40,7 +40,7 @@ from alt_ros.lookup.bands import BINS, Band, combined, fit_band, strangeness
 from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.lookup.scores import EpisodeScores, resolution, score_episodes
+from alt_ros.lookup.scores import EpisodeScores, score_class, score_episodes
 from alt_ros.lookup.table import Table
 from alt_ros.progress import Advance
 from alt_ros.types import Query
@@ -417,8 +417,8 @@ def _fit(episodes: Sequence[EpisodeScores], names: Sequence[str], bins: int) -> 
             "leave them out"
         )
     return {
-        name: fit_band(column, progress, resolution(name), bins)
-        for name, column in zip(names, values.T, strict=True)
+        name: fit_band(column, progress, kind.resolution, bins, kind.weight)
+        for name, kind, column in zip(names, map(score_class, names), values.T, strict=True)
     }
 
 

@@ -1,7 +1,7 @@
-"""When the flag goes up and down: k of the last n observations, fewer where they are very strange.
+"""When the flag goes up and down: k of the last n observations are strange.
 
 What raises the flag is one number at every observation, compared with one threshold, so that a
-threshold calibrated on the largest of an episode's holds for all ways to raise it.
+threshold calibrated on the largest of an episode's holds for the flag.
 """
 
 from __future__ import annotations
@@ -25,41 +25,26 @@ class MonitorConfig:
     Attributes:
         raise_count: Strange observations, k, among the last n that put the flag up.
         raise_window: Those n observations.
-        urgent_count: So many put it up too, where they are very strange.
-        urgent_window: Among so many of the last.
-        urgent_margin: Very strange is this much above the threshold, in units of the level.
         clear_after: Familiar observations in a row that take the flag down.
         clear_margin: While the flag is up, an observation is familiar only at this much below the
             threshold; in units of the level.
     """
 
-    raise_count: int = 9
-    raise_window: int = 10
-    urgent_count: int = 3
-    urgent_window: int = 4
-    urgent_margin: float = 2.5
+    raise_count: int = 5
+    raise_window: int = 6
     clear_after: int = 10
     clear_margin: float = 0.0
 
     def __post_init__(self) -> None:
-        for count, window in (("raise_count", "raise_window"), ("urgent_count", "urgent_window")):
-            k, n = getattr(self, count), getattr(self, window)
-            if not 1 <= k <= n:
-                raise ConfigurationError(f"monitor: {count} must be 1 to {window}, got {k} of {n}")
-        if self.clear_after < 1:
+        if not 1 <= self.raise_count <= self.raise_window or self.clear_after < 1:
             raise ConfigurationError(
-                f"monitor: clear_after must be at least 1, got {self.clear_after}"
+                "monitor: raise_count must be 1 to raise_window and clear_after at least 1, "
+                f"got {self.raise_count} of {self.raise_window} and {self.clear_after}"
             )
-        for name in ("urgent_margin", "clear_margin"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ConfigurationError(
-                    f"monitor: {name} must be 0 or more, got {getattr(self, name)}"
-                )
-
-    @property
-    def longest_window(self) -> int:
-        """Most observations that the flag depends on."""
-        return max(self.raise_window, self.urgent_window)
+        if not 0.0 <= self.clear_margin < float("inf"):
+            raise ConfigurationError(
+                f"monitor: clear_margin must be 0 or more, got {self.clear_margin}"
+            )
 
     def decided(self, levels: Array) -> Array:
         """Return what raises the flag at each observation: it goes up above the threshold.
@@ -70,8 +55,7 @@ class MonitorConfig:
         Returns:
             (n,) float64; -inf before there are observations enough.
         """
-        urgent = kth_of_last(levels, self.urgent_count, self.urgent_window) - self.urgent_margin
-        return np.maximum(kth_of_last(levels, self.raise_count, self.raise_window), urgent)
+        return kth_of_last(levels, self.raise_count, self.raise_window)
 
     def episode_level(self, levels: Array) -> float:
         """Return the highest threshold below which an episode raises the flag.

@@ -50,7 +50,7 @@ class OodMonitor:
         self._views = tuple(views)[: table.view_embeddings.shape[1]]
         self._scores = make_scores(table, views, calibration.bands)
         self._view_scores = make_scores(table, views, view_scores(self._views))
-        self._levels: deque[float] = deque(maxlen=self.config.longest_window)
+        self._levels: deque[float] = deque(maxlen=self.config.raise_window)
         self._familiar = 0  # in a row, while the flag is up
         self._flag = False
         self._progress = 0.0

@@ -26,6 +26,8 @@ from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
 from alt_ros.types import ARM_ACTION_SIZE, Neighbour, Query
 
+LOOKS, MOVES = 0.3, 1.0
+"""Weights of scores of how the scene looks, and of what the robot does."""
 METRES_PER_RADIAN = 0.1
 """A turn counts as much as the way of a point at the fingers' length from the wrist."""
 
@@ -35,12 +37,16 @@ class Score(ABC):
 
     Attributes:
         resolution: Differences below it mean nothing; in the score's unit.
+        weight: What a scale of its band counts beside other scores, above 0. That a scene looks
+            unusual counts less than that the arm is not where it would be: a policy often
+            succeeds in a scene that looks unusual.
 
     Args:
         table: What is ordinary.
     """
 
     resolution: ClassVar[float]
+    weight: ClassVar[float] = LOOKS
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -229,6 +235,7 @@ class Jumps(Score):
     """
 
     resolution = 0.05
+    weight = MOVES
 
     def __init__(self, table: Table, window: int = 20, slack: int = 6) -> None:
         super().__init__(table)
@@ -267,6 +274,7 @@ class Disagreement(Score):
     """
 
     resolution = 1e-3
+    weight = MOVES
 
     def __init__(self, table: Table, demonstrations: int = 3, ahead: int = 8) -> None:
         super().__init__(table)
@@ -299,6 +307,7 @@ class ChunkOverlap(Score):
     """
 
     resolution = 1e-3
+    weight = MOVES
 
     def __init__(self, table: Table, horizon: int = 16) -> None:
         super().__init__(table)
@@ -334,6 +343,7 @@ class PoseResidual(Score):
     """
 
     resolution = 1e-3
+    weight = MOVES
 
     def value(self, query: Query, recall: Recall) -> float:
         """See ``Score.value``."""
@@ -357,7 +367,7 @@ SCORES: dict[str, type[Score]] = {
     "pose_residual": PoseResidual,
 }
 """Name to score; and ``view:<name>`` for every view."""
-SHIPPED = ("cosine", "local_density", "pose_residual")
+SHIPPED = ("cosine", "pose_residual")
 """What the monitor combines unless told otherwise, as far as the table has it."""
 _VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
@@ -423,9 +433,9 @@ def make_scores(table: Table, views: Sequence[str], names: Collection[str]) -> d
     }
 
 
-def resolution(name: str) -> float:
-    """Return a score's resolution by its name, in the score's unit."""
-    return View.resolution if name.startswith(_VIEW) else SCORES[name].resolution
+def score_class(name: str) -> type[Score]:
+    """Return the class of a score by its name."""
+    return View if name.startswith(_VIEW) else SCORES[name]
 
 
 @dataclass(frozen=True, eq=False)

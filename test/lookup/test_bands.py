@@ -84,6 +84,15 @@ def test_a_score_that_says_nothing_is_left_out():
     assert combined(strange).tolist() == [1.0, -np.inf, 3.0]
 
 
+def test_a_weight_says_what_a_scale_counts():
+    band = Band((0.0,), (2.0,), 0.0, weight=0.25)
+    assert band.strangeness(8.0, 0.5) == 1.0
+    assert band.value_at(1.0, 0.5) == 8.0
+    values, progress = np.array([0.1, 0.2, 0.4]), np.array([0.1, 0.5, 0.9])
+    light, heavy = (fit_band(values, progress, 0.01, 2, weight) for weight in (0.25, 1.0))
+    np.testing.assert_allclose(light.strangeness(0.3, 0.5), 0.25 * heavy.strangeness(0.3, 0.5))
+
+
 def test_each_score_is_measured_by_its_own_band():
     bands = (Band((0.0,), (1.0,), 0.0), Band((10.0,), (5.0,), 0.0))
     values = np.array([[2.0, 10.0], [0.0, 25.0]])
@@ -98,6 +107,7 @@ def test_each_score_is_measured_by_its_own_band():
         {"scale": (0.0,)},
         {"centre": (float("nan"),)},
         {"resolution": -1.0},
+        {"weight": 0.0},
     ],
 )
 def test_a_band_that_cannot_be_is_refused(fields):

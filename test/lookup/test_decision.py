@@ -1,4 +1,4 @@
-"""When the flag goes up: k of the last n, and fewer where they are very strange."""
+"""When the flag goes up: k of the last n."""
 
 from __future__ import annotations
 
@@ -21,20 +21,11 @@ def test_the_kth_largest_is_above_a_threshold_where_k_of_the_last_n_are(count, w
         assert (taken > threshold).tolist() == expected
 
 
-def test_very_strange_observations_need_to_be_fewer():
-    config = MonitorConfig(raise_count=5, raise_window=6, urgent_margin=2.0)
-    strange, very = np.full(8, 1.5), np.full(8, 3.5)
-    assert np.flatnonzero(config.decided(strange) > 1.0).tolist() == [4, 5, 6, 7]
-    assert np.flatnonzero(config.decided(very) > 1.0)[0] == config.urgent_count - 1
-    one_bad_frame = np.array([0.0, 0.0, 99.0, 0.0, 0.0, 99.0, 0.0, 0.0])
-    assert not (config.decided(one_bad_frame) > 1.0).any()
-
-
 def test_the_level_of_an_episode_is_what_raises_the_flag():
     levels = np.array([0.1, 9.0, 0.2, 0.7, 0.8, 0.6, 0.1])
 
     def level(count: int, window: int, part: np.ndarray = levels) -> float:
-        config = MonitorConfig(raise_count=count, raise_window=window, urgent_margin=99.0)
+        config = MonitorConfig(raise_count=count, raise_window=window)
         return config.episode_level(part)
 
     assert level(1, 1) == 9.0
@@ -48,9 +39,6 @@ def test_the_level_of_an_episode_is_what_raises_the_flag():
     [
         {"raise_count": 0},
         {"raise_count": 5, "raise_window": 4},
-        {"urgent_count": 5},
-        {"urgent_margin": -1.0},
-        {"urgent_margin": float("inf")},
         {"clear_after": 0},
         {"clear_margin": -0.1},
         {"clear_margin": float("nan")},

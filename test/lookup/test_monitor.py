@@ -192,7 +192,7 @@ def test_a_score_that_the_table_does_not_have_is_refused():
 
 def test_the_flag_goes_up_where_the_config_says_it_is_decided():
     rng = np.random.default_rng(0)
-    config = MonitorConfig(raise_count=4, raise_window=6, urgent_margin=0.3, clear_after=1)
+    config = MonitorConfig(raise_count=4, raise_window=6, clear_after=1)
     monitor = OodMonitor(HELD, VIEWS, HALF, config)
     for _ in range(20):
         monitor.reset()

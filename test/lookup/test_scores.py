@@ -18,7 +18,7 @@ from alt_ros.lookup.scores import (
     Density,
     chosen_scores,
     make_scores,
-    resolution,
+    score_class,
     score_episodes,
     score_names,
     view_scores,
@@ -337,8 +337,9 @@ def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
     query = stranger(follow(held)[0])
     for name in score_names(held, VIEWS):
         (value,) = scores_of(held, [query], name)
-        assert resolution(name) > 0.0
-        assert name in ("jumps", "chunk_overlap", "disagreement") or resolution(name) < 0.1 * value
+        resolution = score_class(name).resolution
+        assert resolution > 0.0
+        assert name in ("jumps", "chunk_overlap", "disagreement") or resolution < 0.1 * value
 
 
 def test_an_episode_is_scored_from_its_start_with_its_progress():
