@@ -369,6 +369,8 @@ SCORES: dict[str, type[Score]] = {
 """Name to score; and ``view:<name>`` for every view."""
 SHIPPED = ("cosine", "pose_residual")
 """What the monitor combines unless told otherwise, as far as the table has it."""
+SHIPPED_CORRECTING = ("cosine", "local_density")
+"""The same where the motion is corrected: the arm is not where the recalled arm was, on purpose."""
 _VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
 
@@ -387,17 +389,18 @@ def view_scores(views: Sequence[str]) -> tuple[str, ...]:
 
 
 def chosen_scores(
-    table: Table, views: Sequence[str], names: Sequence[str] = ()
+    table: Table, views: Sequence[str], names: Sequence[str] = (), *, correcting: bool = False
 ) -> tuple[str, ...]:
     """Return the names with ``view`` in full: every view's score, none where there is one view.
 
-    No names: those of ``SHIPPED`` that the table has.
+    No names: those that the table has of ``SHIPPED``, or of ``SHIPPED_CORRECTING``.
 
     Raises:
         ConfigurationError: The table has no such score.
     """
     known = score_names(table, views)
-    names = names or [name for name in SHIPPED if name in known]
+    shipped = SHIPPED_CORRECTING if correcting else SHIPPED
+    names = names or [name for name in shipped if name in known]
     every_view = [name for name in known if name.startswith(_VIEW)]
     chosen = [n for name in names for n in (every_view if name == "view" else [name])]
     unknown = [name for name in chosen if name not in known]

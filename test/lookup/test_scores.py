@@ -378,6 +378,7 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
 def test_unless_told_otherwise_the_shipped_scores_are_combined_that_the_table_has():
     held = arcs()
     assert chosen_scores(held, VIEWS) == SHIPPED
+    assert "pose_residual" not in chosen_scores(held, VIEWS, correcting=True)
     armless = make_table(
         embeddings=held.embeddings,
         view_embeddings=held.view_embeddings,
