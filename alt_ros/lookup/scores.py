@@ -370,7 +370,7 @@ SCORES: dict[str, type[Score]] = {
 SHIPPED = ("cosine", "pose_residual")
 """What the monitor combines unless told otherwise, as far as the table has it."""
 SHIPPED_CORRECTING = ("cosine", "local_density")
-"""The same where the motion is corrected: the arm is not where the recalled arm was, on purpose."""
+"""The same where motions are corrected: there the arm is elsewhere on purpose."""
 _VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
 
