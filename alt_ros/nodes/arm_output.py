@@ -13,12 +13,13 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from alt_ros.errors import ConfigurationError, DataError
-from alt_ros.execution import SentCommand
+from alt_ros.execution import MAX_STALL, SentCommand
 from alt_ros.joint_space import JointPath, load_inverse_kinematics
 from alt_ros.nodes.conversions import to_duration, to_pose_stamped, to_time
 from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.node import COMMAND, SENSOR
 from alt_ros.safety import SafetyLimits, TwistFollower
+from alt_ros.types import NANOSECONDS
 
 Array = NDArray[np.float64]
 
@@ -130,6 +131,7 @@ class JointTrajectoryOutput:
         self._names = list(names)
         self._period = period
         self._measured: Array | None = None
+        self._stamp: int | None = None  # of the last command
 
     def _on_joints(self, message: JointState) -> None:
         known = dict(zip(message.name, message.position, strict=False))
@@ -137,15 +139,24 @@ class JointTrajectoryOutput:
             self._measured = np.array([known[name] for name in self._names])
 
     def send(self, sent: SentCommand, measured: Array, frame_id: str) -> None:
-        """Publish the joint positions of the pose, to be reached in one control period."""
+        """Publish the joint positions of the pose, to be reached in the time since the last.
+
+        A late tick makes up for those that were missed: then that is several control periods.
+        """
         if self._measured is None:
             raise DataError(f"joint_states has not told the joints {', '.join(self._names)}")
-        positions = self._path.positions(sent.command.pose, self._measured, self._period)
+        elapsed = 0.0 if self._stamp is None else (sent.stamp - self._stamp) / NANOSECONDS
+        # A stamp that leaps is a clock that was set, or a stall: the motion starts from rest.
+        periods = round(elapsed / self._period) if 0.0 < elapsed <= MAX_STALL / NANOSECONDS else 1
+        seconds = max(periods, 1) * self._period
+        positions = self._path.positions(sent.command.pose, self._measured, seconds)
+        self._stamp = sent.stamp
         point = JointTrajectoryPoint(positions=[float(p) for p in positions])
-        point.time_from_start = to_duration(round(self._period * 1e9))
+        point.time_from_start = to_duration(round(seconds * NANOSECONDS))
         # Stamp 0: at once. A stamp in the past would make the controller drop the point.
         self.publisher.publish(JointTrajectory(joint_names=self._names, points=[point]))
 
     def halt(self, stamp: int, frame_id: str) -> None:
         """Begin at the measured joints the next time."""
         self._path.restart()
+        self._stamp = None

@@ -6,11 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import JointState
 
 from alt_ros.demo import run_trial
+from alt_ros.errors import DataError
+from alt_ros.execution import SentCommand
+from alt_ros.joint_space import JointPath
+from alt_ros.nodes.arm_output import JointTrajectoryOutput
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.operator import Operator
+from alt_ros.safety import Command
 from alt_ros.simulation.scene import ARM_JOINTS
 
 IK = "alt_ros.simulation.arm_kinematics:inverse_kinematics"
@@ -31,6 +41,46 @@ def start(graph: Graph, bundle: Path, folder: Path, executor: dict[str, Any]) ->
     graph.start("lookup", {"bundle": bundle})
     graph.start("executor", executor)
     graph.start("episode_recorder", {"folder": folder})
+
+
+@pytest.mark.timeout(60)
+def test_after_a_late_tick_the_joints_have_the_time_that_has_passed(
+    ros_environment: dict[str, str],
+) -> None:
+    period, speed = 0.01, 1.0
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        node = LifecycleNode("joints", context=context)
+        path = JointPath(lambda pose, seed: pose[:1], 1, speed)
+        output = JointTrajectoryOutput(node, path, ["elbow"], period)
+        output.publisher = sink = _Sink()
+        output._on_joints(JointState(name=["elbow"], position=[0.0]))
+
+        def send(joint: float, stamp: float) -> None:
+            command = Command(np.array([joint, 0, 0, 0, 0, 0, 1.0]), 0.0)
+            stamped = SentCommand(command, np.zeros(6), round(stamp * 1e9), 0)
+            output.send(stamped, command.pose, "base")
+
+        send(0.009, 1.0)
+        send(0.039, 1.03)
+        times = [point.points[0].time_from_start.nanosec for point in sink.sent]
+        assert times == [10_000_000, 30_000_000]
+        with pytest.raises(DataError, match="leaps"):
+            send(0.069, 1.04)
+        with pytest.raises(DataError, match="leaps"):
+            send(0.069, 2.04)  # a stall: not a second's way at once
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
 
 
 @pytest.mark.timeout(120)

@@ -149,7 +149,8 @@ def test_a_killed_encoder_makes_the_executor_hold_and_a_new_one_lets_it_go_on(
     graph.process("encoder").wait()
     graph.stop("encoder")
     operator.wait_for("the hold", lambda: operator.state.state == "holding", timeout=5.0)
-    assert "no action chunk" in operator.state.reason
+    # Chunks and decisions stop at once; which of the two watchdogs is first, is chance.
+    assert operator.state.reason.startswith(("no action chunk", "no decision of the monitor"))
     time.sleep(0.3)
     operator.commands.clear()
     time.sleep(0.5)
