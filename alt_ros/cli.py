@@ -427,9 +427,9 @@ def calibrate(
             other format. Without them each demonstration of the table is left out in turn.
         rate: Share of ordinary episodes, or frames, that may be strange.
         per: What the rate counts.
-        scores: Which make the level: cosine and pose_residual (local_density where motions are
-            corrected) unless told otherwise; view (every view's), view:<name>, mahalanobis,
-            density, nearest_demonstrations, jumps, chunk_overlap, disagreement.
+        scores: Which make the level: cosine and local_density unless told otherwise; view
+            (every view's), view:<name>, mahalanobis, density, nearest_demonstrations, jumps,
+            chunk_overlap, disagreement, pose_residual.
         bins: Parts of the motion that have a usual value of their own.
         raise_count: Strange observations that raise the flag; as the bundle has it.
         raise_window: Among so many of the last; as the bundle has it.
@@ -467,7 +467,6 @@ def calibrate(
             bins=bins,
             retrieval=loaded.retrieval,
             monitor=loaded.monitor,
-            correcting=loaded.correction is not None,
             progress=progress,
         )
     loaded.recalibrated(calibration)

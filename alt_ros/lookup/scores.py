@@ -367,10 +367,8 @@ SCORES: dict[str, type[Score]] = {
     "pose_residual": PoseResidual,
 }
 """Name to score; and ``view:<name>`` for every view."""
-SHIPPED = ("cosine", "pose_residual")
-"""What the monitor combines unless told otherwise, as far as the table has it."""
-SHIPPED_CORRECTING = ("cosine", "local_density")
-"""The same where motions are corrected: there the arm is elsewhere on purpose."""
+SHIPPED = ("cosine", "local_density")
+"""What the monitor combines unless told otherwise."""
 _VIEW = "view:"
 _OF_ARMS = {"disagreement", "pose_residual"}
 
@@ -389,18 +387,17 @@ def view_scores(views: Sequence[str]) -> tuple[str, ...]:
 
 
 def chosen_scores(
-    table: Table, views: Sequence[str], names: Sequence[str] = (), *, correcting: bool = False
+    table: Table, views: Sequence[str], names: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the names with ``view`` in full: every view's score, none where there is one view.
 
-    No names: those that the table has of ``SHIPPED``, or of ``SHIPPED_CORRECTING``.
+    No names: ``SHIPPED``.
 
     Raises:
         ConfigurationError: The table has no such score.
     """
     known = score_names(table, views)
-    shipped = SHIPPED_CORRECTING if correcting else SHIPPED
-    names = names or [name for name in shipped if name in known]
+    names = names or SHIPPED
     every_view = [name for name in known if name.startswith(_VIEW)]
     chosen = [n for name in names for n in (every_view if name == "view" else [name])]
     unknown = [name for name in chosen if name not in known]

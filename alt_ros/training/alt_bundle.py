@@ -129,7 +129,6 @@ def calibrate_table(
     bins: int = BINS,
     retrieval: RetrievalConfig | None = None,
     monitor: MonitorConfig | None = None,
-    correcting: bool = False,
     progress: Advance = lambda done, total: None,
 ) -> tuple[Calibration, list[EpisodeScores]]:
     """Return the calibration of a table, and what the scores say along each ordinary episode.
@@ -146,14 +145,13 @@ def calibrate_table(
         bins: See ``calibrate``.
         retrieval: How a frame is chosen.
         monitor: When the flag goes up.
-        correcting: The recalled motions are corrected; see ``chosen_scores``.
         progress: Called after each demonstration that was left out.
 
     Raises:
         ConfigurationError: See ``calibrate``; an unknown score; or the table holds an episode.
         DataError: An embedding is not of the table's size.
     """
-    names = chosen_scores(table, views, scores, correcting=correcting)
+    names = chosen_scores(table, views, scores)
     if episodes is None:
         scored = score_left_out(table, views, names, retrieval, progress)
     else:
@@ -269,7 +267,6 @@ def build_bundle(
             per=per,
             retrieval=retrieval,
             monitor=monitor,
-            correcting=correction is not None,
         )
     write_bundle(
         output,

@@ -375,19 +375,5 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
         make_scores(held, VIEWS[:1], ["cosine", "nonsense"])
 
 
-def test_unless_told_otherwise_the_shipped_scores_are_combined_that_the_table_has():
-    held = arcs()
-    assert chosen_scores(held, VIEWS) == SHIPPED
-    assert "pose_residual" not in chosen_scores(held, VIEWS, correcting=True)
-    armless = make_table(
-        embeddings=held.embeddings,
-        view_embeddings=held.view_embeddings,
-        actions=np.zeros((len(held), 2)),
-        poses=np.zeros((len(held), 0, 7)),
-        grippers=np.zeros((len(held), 0)),
-        episode_ends=held.episode_ends,
-        names=held.names,
-        period=PERIOD,
-        layout=ActionLayout(arms=0, extra=2),
-    )
-    assert chosen_scores(armless, VIEWS) == tuple(n for n in SHIPPED if n != "pose_residual")
+def test_unless_told_otherwise_the_shipped_scores_are_combined():
+    assert chosen_scores(table(views=1), VIEWS[:1]) == SHIPPED
