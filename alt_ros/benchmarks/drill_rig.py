@@ -343,7 +343,7 @@ class GraphRig:
         response = self.console.call("alt/arm", 5.0)
         if response.success:
             raise AltError("alt/arm was accepted while the cause stood")
-        if words not in response.message:
+        if not any(word in response.message for word in words.split("|")):
             raise AltError(f"alt/arm was refused for '{response.message}', not for '{words}'")
         return str(response.message)
 

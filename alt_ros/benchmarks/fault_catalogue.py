@@ -50,6 +50,8 @@ POSE, GRIPPER, CHUNK = "eef_pose", "gripper_state", "alt/action_chunk"
 RELAY = "command_relay"
 
 NO_OBSERVATION, NO_CHUNK = "no observation", "no action chunk"
+# Where both stop at once, which of the two is missed first is chance.
+NO_POLICY = f"{NO_CHUNK}|no decision of the monitor"
 NO_POSE, NOT_FOLLOWED = "no pose of the arm", "arm does not follow"
 
 # Half a second of the machine's own time on top of the executor's time-outs.
@@ -237,7 +239,7 @@ DRILLS: tuple[Drill, ...] = (
         Action.FREEZE,
         "encoder",
         HOLDING,
-        NO_CHUNK,
+        NO_POLICY,
         CHUNK_MS,
         After.RECOVERS,
         seconds=3.0,
@@ -249,7 +251,7 @@ DRILLS: tuple[Drill, ...] = (
         Action.FREEZE,
         "lookup",
         HOLDING,
-        NO_CHUNK,
+        NO_POLICY,
         CHUNK_MS,
         After.RECOVERS,
         seconds=3.0,
@@ -266,8 +268,8 @@ DRILLS: tuple[Drill, ...] = (
         After.RECOVERS,
     ),
     _killed("camera_sync", NO_OBSERVATION, OBSERVATION_MS),
-    _killed("encoder", NO_CHUNK, CHUNK_MS),
-    _killed("lookup", NO_CHUNK, CHUNK_MS),
+    _killed("encoder", NO_POLICY, CHUNK_MS),
+    _killed("lookup", NO_POLICY, CHUNK_MS),
     Drill(
         "executor killed",
         "kill -9 of executor, started anew",
@@ -397,7 +399,7 @@ DRILLS: tuple[Drill, ...] = (
         Action.CUT,
         "lookup",
         HOLDING,
-        NO_CHUNK,
+        NO_POLICY,
         CHUNK_MS,
         After.RECOVERS,
         seconds=2.0,
