@@ -29,8 +29,8 @@ Array = NDArray[np.float64]
 MAX_GAP = 200_000_000
 """Commands further apart than this are not differentiated, ns: to the executor it is a stall."""
 MAX_CLOCK_ERROR = 250_000_000
-"""Stamps that advance by this much more than the arrivals are a jump of the clock, ns. A late
-command may be followed at once by one that is later by less, where those between have expired."""
+"""Stamps that advance by this much more than the arrivals are a jump of the clock, ns: a late
+command may be followed at once by one on time, where those between have expired."""
 SENDING = frozenset({"armed", "running", "holding", "returning", "fallback"})
 """States in which commands may be sent."""
 
@@ -49,8 +49,11 @@ class Violation(NamedTuple):
 
 
 class _Sent(NamedTuple):
+    """A command, and by how much it came later than its stamp says, after the one before (ns)."""
+
     stamp: int
     arrival: int
+    late: int
     position: Array
     rotation: Rotation
     gripper: float
@@ -151,9 +154,9 @@ class CommandAudit:
             arrival: Time of a monotonic clock, ns.
         """
         self.commands += 1
-        forbidden, late = self._state not in {"", *SENDING}, arrival - self._state_since
-        if forbidden and late > self._state_delay:
-            self._add(f"sent while {self._state}", stamp, late / 1e9, self._state_delay / 1e9)
+        forbidden, since = self._state not in {"", *SENDING}, arrival - self._state_since
+        if forbidden and since > self._state_delay:
+            self._add(f"sent while {self._state}", stamp, since / 1e9, self._state_delay / 1e9)
             self._forbidden.append((arrival, self.violations[-1]))
         strange = int(np.count_nonzero(~np.isfinite([*pose, gripper])))
         if strange:
@@ -164,9 +167,13 @@ class CommandAudit:
             self._add("quaternion not unit", stamp, error, _RELATIVE)
             return
         self._judge_place(stamp, pose[:3], gripper)
-        if forbidden and late <= self._state_delay:
+        if forbidden and since <= self._state_delay:
             return  # the last of the old stream
-        sent = _Sent(stamp, arrival, np.array(pose[:3]), Rotation.from_quat(pose[3:]), gripper)
+        late, last = 0, self._last
+        if last is not None:
+            late = max(arrival - last.arrival - (stamp - last.stamp), 0)
+        rotation = Rotation.from_quat(pose[3:])
+        sent = _Sent(stamp, arrival, late, np.array(pose[:3]), rotation, gripper)
         self._judge_motion(sent)
         self._last = sent
 
@@ -231,7 +238,8 @@ class CommandAudit:
     def _periods_between(self, last: _Sent, sent: _Sent) -> int:
         """Return the whole control periods between two commands, 0 where that is not known."""
         elapsed, gap = sent.stamp - last.stamp, sent.arrival - last.arrival
-        if 0 < elapsed <= gap + MAX_CLOCK_ERROR:
+        # A sender that was stopped within a command sends that one late, the next on time.
+        if 0 < elapsed <= gap + last.late + MAX_CLOCK_ERROR:
             return max(round(elapsed / self._period), 1) if elapsed <= MAX_GAP else 0
         return 1 if gap <= _MAX_JUMP_GAP else 0  # the clock jumped, or the stream stopped
 

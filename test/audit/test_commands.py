@@ -180,6 +180,18 @@ def test_a_gap_is_one_although_the_command_before_it_came_late(arrives):
     assert audit.starts == 2
 
 
+def test_a_sender_stopped_within_a_command_is_a_gap_after_it():
+    audit = judged(line([0.02, 0.04]))
+    stopped = 1000 * MS  # the third command's message was made, and went out when it went on
+    poses = line([0.02, 0.04, 0.06, 0.0, 0.02, 0.5])[2:]
+    audit.command(T0 + 2 * PERIOD, poses[0], 0.05, 2 * PERIOD + stopped)
+    for k, pose in enumerate(poses[1:]):
+        at = (2 + k) * PERIOD + stopped
+        audit.command(T0 + at, pose, 0.05, at + MS)
+    assert audit.starts == 2
+    assert audit.counts == {"linear acceleration": 1, "linear speed": 1}  # the last only
+
+
 def test_after_a_gap_neither_pose_nor_velocity_is_known():
     audit = judged(line([0.02, 0.04]))
     late = 600 * MS

@@ -27,7 +27,7 @@ from alt_ros.nodes import graph as ros_graph
 
 FRAME_PERIOD = 50_000_000
 DEMONSTRATIONS = 3
-TRAINING_STEPS = 20
+TRAINING_STEPS = 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,16 +70,20 @@ def demonstrate(
 
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that recalls three cups, calibrated on the same cups put back once more."""
+    """A bundle that recalls three cups, calibrated on the same cups put back."""
     from alt_ros.demo import demo_training
-    from alt_ros.training.alt_bundle import build_bundle, calibrate_table, embed_episodes
+    from alt_ros.training.alt_bundle import build_bundle
     from alt_ros.training.contrastive import train_encoder
 
     folder = tmp_path_factory.mktemp("small")
     trials = range(DEMONSTRATIONS)
     with CupGraspSimulation((128, 128)) as simulation:
         training = [demonstrate(simulation, trial) for trial in trials]
-        put_back = [demonstrate(simulation, trial, "ind", seed=1000) for trial in trials]
+        put_back = [
+            replace(demonstrate(simulation, trial, "ind", seed), name=f"put_back_{trial}_{seed}")
+            for seed in (1000, 1001, 1002)
+            for trial in trials
+        ]
     store = write_store(folder / "store", training)
     held_out = write_store(folder / "held_out", put_back)
     spec, config = demo_training(("wrist", "third_person"), seed=0, steps=TRAINING_STEPS)
@@ -93,21 +97,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "bundle",
         calibration_store=held_out,
     )
-    # Three cups are too few for a density, and no ordinary episode of a test may be stopped.
+    # Episodes reach 2 here, black cameras 7 and more; calibrated on so few it would be by chance.
     bundle = Bundle.load(folder / "bundle", device="cpu")
-    assert bundle.encoder is not None
-    calibration, _ = calibrate_table(
-        bundle.table,
-        bundle.index,
-        bundle.spec.views,
-        embed_episodes(bundle.encoder, held_out),
-        scores=("cosine", "view"),
-        rate=0.02,
-        per="frame",
-        retrieval=bundle.retrieval,
-        monitor=bundle.monitor,
-    )
-    bundle.recalibrated(replace(calibration, threshold=calibration.threshold + 0.5))
+    bundle.recalibrated(replace(bundle.calibration, threshold=4.0))
     return bundle.path
 
 
