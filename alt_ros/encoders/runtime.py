@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from alt_ros.types import Observation, Query
 
 # TorchScript's profiling executor settles after two runs; the third and later give the same bits.
 WARM_UP_RUNS = 4
+CELLS = 8
+MIN_CONTRAST = 2.0
+"""A picture whose ``CELLS`` by ``CELLS`` means deviate by less shows nothing, of 255. A camera
+that is dead or covered is below 1, an underexposed one above 4."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,8 @@ class Embedding:
 
     Attributes:
         values: (D,) float32 of unit length.
-        view_values: (V, F) float32, each row of unit length.
+        view_values: (V, F) float32, each row of unit length; NaN for a view that shows nothing,
+            which the monitor takes for strange.
         encoder_id: Which encoder made it.
     """
 
@@ -135,7 +141,20 @@ class EncoderRuntime:
             DataError: A view is missing, or the poses are of another number of arms.
         """
         values, view_values = self.forward(self.preprocess(observation))
-        return Embedding(values[0], view_values[0], self.encoder_id)
+        return Embedding(values[0], self.seen(observation, view_values[0]), self.encoder_id)
+
+    def seen(
+        self, observation: Observation, view_values: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return view embeddings (V, F) of an observation with NaN for views that show nothing."""
+        blank = [shows_nothing(observation.images[view]) for view in self.spec.views]
+        return np.where(np.array(blank)[:, None], np.float32(np.nan), view_values)
+
+
+def shows_nothing(image: NDArray[np.uint8]) -> bool:
+    """Return whether an image (H, W, 3) is all of one colour but for noise."""
+    cells = cv2.resize(image, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+    return float(cells.astype(np.float64).std(axis=(0, 1)).max()) < MIN_CONTRAST
 
 
 def compute_device(name: str) -> torch.device:

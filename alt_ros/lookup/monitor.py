@@ -22,6 +22,8 @@ NOT_FINITE = "not_finite"
 """Cause of a decision about a query that holds a value which is no finite number."""
 NEVER = -2.0
 """A similarity that nothing is below."""
+SURELY_STRANGE = 4.0
+"""Scales of "cosine" above its centre that no ordinary observation reaches."""
 
 
 class OodMonitor:
@@ -52,6 +54,7 @@ class OodMonitor:
         self._view_scores = make_scores(table, views, view_scores(self._views))
         self._levels: deque[float] = deque(maxlen=self.config.raise_window)
         self._familiar = 0  # in a row, while the flag is up
+        self._bridged = 0  # observations in a row that were surely strange
         self._flag = False
         self._progress = 0.0
 
@@ -64,12 +67,12 @@ class OodMonitor:
     def strange_below(self) -> float:
         """Similarity to the nearest frame below which the next observation is surely strange.
 
-        By the band of "cosine" at the present progress; -2 where it is not among the scores.
+        By the band of "cosine" at the present progress; -2 where it is not among the scores. What
+        is recalled goes on in time at such observations, but at fewer in a row than raise the
+        flag, or at one: from then on either the flag is up, or the arm is not led on blindly.
         """
-        band = self.calibration.bands.get("cosine")
-        if band is None:
-            return NEVER
-        return 1.0 - float(band.value_at(self.calibration.threshold, self._progress))
+        blind = not self._flag and self._bridged >= max(self.config.raise_count - 1, 1)
+        return NEVER if blind else self._surely_strange_below()
 
     def reset(self) -> None:
         """Take the flag down: a new episode begins."""
@@ -77,6 +80,7 @@ class OodMonitor:
             score.reset()
         self._levels.clear()
         self._familiar = 0
+        self._bridged = 0
         self._flag = False
         self._progress = 0.0
 
@@ -96,20 +100,22 @@ class OodMonitor:
                 f"monitor: view embeddings must be {expected} as in the table, "
                 f"got {query.view_embeddings.shape}"
             )
+        strange = recall.nearest.similarity < self._surely_strange_below()
+        self._bridged = self._bridged + 1 if strange else 0
         self._progress = progress_of(self._table, recall)
         values = np.array([score.value(query, recall) for score in self._scores.values()])
         bands = self.calibration.bands.values()
-        strange = np.array(
+        strangeness = np.array(
             [
                 float(band.strangeness(value, self._progress))
                 for band, value in zip(bands, values.tolist(), strict=True)
             ]
         )
         finite = _is_finite(query)
-        level = float(combined(strange)) if finite else float("inf")
+        level = float(combined(strangeness)) if finite else float("inf")
         self._follow(level)
         names = tuple(self._scores)
-        strangest = int(np.where(np.isnan(strange), -np.inf, strange).argmax())
+        strangest = int(np.where(np.isnan(strangeness), -np.inf, strangeness).argmax())
         return OodDecision(
             flag=self._flag,
             score=level,
@@ -120,8 +126,15 @@ class OodMonitor:
             cause=names[strangest] if finite else NOT_FINITE,
             scores=names,
             values=tuple(values.tolist()),
-            strangeness=tuple(strange.tolist()),
+            strangeness=tuple(strangeness.tolist()),
         )
+
+    def _surely_strange_below(self) -> float:
+        band = self.calibration.bands.get("cosine")
+        if band is None:
+            return NEVER
+        strange = min(self.calibration.threshold, SURELY_STRANGE * band.weight)
+        return 1.0 - float(band.value_at(strange, self._progress))
 
     def _follow(self, level: float) -> None:
         """Put the flag up or down."""

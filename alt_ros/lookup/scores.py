@@ -24,9 +24,9 @@ from alt_ros.lookup.consistency import statistical_distance
 from alt_ros.lookup.index import Index
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
-from alt_ros.types import ARM_ACTION_SIZE, Neighbour, Query
+from alt_ros.types import ARM_ACTION_SIZE, NANOSECONDS, Neighbour, Query
 
-LOOKS, MOVES = 0.7, 1.0
+LOOKS, MOVES = 0.25, 1.0
 """Weights of scores of how the scene looks, and of what the robot does."""
 METRES_PER_RADIAN = 0.1
 """A turn counts as much as the way of a point at the fingers' length from the wrist."""
@@ -221,6 +221,18 @@ class View(Score):
         return 1.0 - float((held @ query.view_embeddings[self._view]).max())
 
 
+class GuidingView(View):
+    """Distance of the view that tells best how to move, 1 - cosine; see ``guiding_view``.
+
+    A policy fails where what guides the hand looks otherwise, often not where other things do.
+    """
+
+    weight = 0.5 * LOOKS
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table, guiding_view(table))
+
+
 class Jumps(Score):
     """How often the nearest frame jumped in the last second or so.
 
@@ -279,17 +291,14 @@ class Disagreement(Score):
     def __init__(self, table: Table, demonstrations: int = 3, ahead: int = 8) -> None:
         super().__init__(table)
         self._demonstrations = demonstrations
-        self._ahead = ahead
-        self._ends = table.episode_ends[table.demonstration]
-        self._positions = split_arm_action(table.actions, table.layout.arms)[0][..., :3]
+        self._motions = _motions(table, ahead)
 
     def value(self, query: Query, recall: Recall) -> float:
         """See ``Score.value``."""
         rows = recall.rows[_best_of_each(self._table, recall)[: self._demonstrations]]
         if len(rows) < 2:
             return float("nan")
-        after = np.minimum(rows + self._ahead, self._ends[rows] - 1)
-        moved = self._positions[after] - self._positions[rows]  # (k, arms, 3)
+        moved = self._motions[rows]  # (k, arms, 3)
         return float(np.linalg.norm(moved - moved.mean(axis=0), axis=2).mean())
 
 
@@ -355,6 +364,84 @@ class PoseResidual(Score):
         return max(metres + METRES_PER_RADIAN * radians for metres, radians in off)
 
 
+class PathResidual(Score):
+    """How far the arm is off the path of the recalled demonstration.
+
+    In metres, and radians at ``METRES_PER_RADIAN``; the most of all arms. The path are the poses
+    from ``slack`` before the recalled frame to ``slack`` after it, so that an arm that lags is
+    not off it. An arm that is elsewhere when the episode begins is given ``grace`` and then the
+    time to come at ``approach``: until then only more than that counts.
+
+    Args:
+        table: The table.
+        slack: Seconds.
+        grace: Seconds.
+        approach: Metres per second.
+    """
+
+    resolution = 1e-2
+    weight = MOVES
+
+    def __init__(
+        self, table: Table, slack: float = 0.5, grace: float = 0.5, approach: float = 0.1
+    ) -> None:
+        super().__init__(table)
+        self._slack = round(slack * NANOSECONDS / table.period)
+        self._grace = grace
+        self._approach = approach
+        self._start: tuple[int, float] | None = None  # stamp, residual
+
+    def value(self, query: Query, recall: Recall) -> float:
+        """See ``Score.value``."""
+        if not len(query.poses):
+            return float("nan")
+        chosen = recall.chosen
+        rows = self._table.rows(chosen.demonstration)
+        recalled = rows.start + chosen.frame
+        path = self._table.poses[
+            max(recalled - self._slack, rows.start) : min(recalled + self._slack + 1, rows.stop)
+        ]
+        metres = np.linalg.norm(path[..., :3] - query.poses[:, :3], axis=2)  # (n, arms)
+        cosines = np.abs(np.sum(path[..., 3:] * query.poses[:, 3:], axis=2)).clip(max=1.0)
+        off = metres + METRES_PER_RADIAN * 2.0 * np.arccos(cosines)
+        residual = float(off.min(axis=0).max())
+        if self._start is None:
+            self._start = query.stamp, residual
+        elapsed = (query.stamp - self._start[0]) / NANOSECONDS
+        left = self._start[1] - self._approach * max(elapsed - self._grace, 0.0)
+        return max(residual - max(left, 0.0), 0.0)
+
+    def reset(self) -> None:
+        """See ``Score.reset``."""
+        self._start = None
+
+
+class Lasting(Score):
+    """The least of a score over the last observations: that strange it was all the time.
+
+    Args:
+        table: The table.
+        score: The score.
+        observations: How many; before there are so many it says nothing.
+    """
+
+    def __init__(self, table: Table, score: Score, observations: int) -> None:
+        super().__init__(table)
+        self._score = score
+        self._values: deque[float] = deque(maxlen=observations)
+
+    def value(self, query: Query, recall: Recall) -> float:
+        """See ``Score.value``."""
+        self._values.append(self._score.value(query, recall))
+        full = len(self._values) == self._values.maxlen
+        return float(np.min(self._values)) if full else float("nan")
+
+    def reset(self) -> None:
+        """See ``Score.reset``."""
+        self._score.reset()
+        self._values.clear()
+
+
 SCORES: dict[str, type[Score]] = {
     "cosine": Cosine,
     "nearest_demonstrations": NearestDemonstrations,
@@ -365,19 +452,43 @@ SCORES: dict[str, type[Score]] = {
     "chunk_overlap": ChunkOverlap,
     "disagreement": Disagreement,
     "pose_residual": PoseResidual,
+    "path_residual": PathResidual,
+    "guiding_view": GuidingView,
 }
-"""Name to score; and ``view:<name>`` for every view."""
-SHIPPED = ("cosine", "local_density")
-"""What the monitor combines unless told otherwise."""
-_VIEW = "view:"
-_OF_ARMS = {"disagreement", "pose_residual"}
+"""Name to score; and ``view:<name>`` for every view. ``<name>@<n>`` is ``Lasting`` of n."""
+_VIEW, _LASTING = "view:", "@"
+_OF_ARMS = {"disagreement", "pose_residual", "path_residual", "guiding_view"}
+_MOST_LASTING = 1000
 
 
 def score_names(table: Table, views: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of all scores that a table of these views has."""
+    """Return the names of all scores that a table of these views has, but for lasting ones."""
     names = [name for name in SCORES if table.layout.arms or name not in _OF_ARMS]
     if table.view_embeddings.shape[1] > 1:
-        names += view_scores(views)
+        return (*names, *view_scores(views))
+    return tuple(name for name in names if name != "guiding_view")
+
+
+def shipped_scores(table: Table, views: Sequence[str], corrects: bool = False) -> tuple[str, ...]:
+    """Return what the monitor combines unless told otherwise.
+
+    None lasts for longer than half of the median demonstration.
+
+    Args:
+        table: The table.
+        views: Names of the encoder's views.
+        corrects: Recalled motions are corrected: the arm need not be where the demonstration's
+            was, nor does the hand's view look the same.
+    """
+    half = max(int(np.median(np.diff(table.episode_ends, prepend=0))) // 2, 2)
+    known = score_names(table, views)
+    names = ["cosine"]
+    if "guiding_view" in known and not corrects:
+        names.insert(0, f"guiding_view@{min(30, half)}")
+    else:
+        names.insert(0, f"cosine@{min(20, half)}")
+    if "path_residual" in known and not corrects:
+        names.insert(0, f"path_residual@{min(3, half)}")
     return tuple(names)
 
 
@@ -387,24 +498,23 @@ def view_scores(views: Sequence[str]) -> tuple[str, ...]:
 
 
 def chosen_scores(
-    table: Table, views: Sequence[str], names: Sequence[str] = ()
+    table: Table, views: Sequence[str], names: Sequence[str] = (), corrects: bool = False
 ) -> tuple[str, ...]:
     """Return the names with ``view`` in full: every view's score, none where there is one view.
 
-    No names: ``SHIPPED``.
+    No names: ``shipped_scores``.
 
     Raises:
         ConfigurationError: The table has no such score.
     """
+    names = names or shipped_scores(table, views, corrects)
     known = score_names(table, views)
-    names = names or SHIPPED
     every_view = [name for name in known if name.startswith(_VIEW)]
-    chosen = [n for name in names for n in (every_view if name == "view" else [name])]
-    unknown = [name for name in chosen if name not in known]
-    if unknown or not chosen:
-        raise ConfigurationError(
-            f"scores of this table are {', '.join(known)}; got {', '.join(unknown) or 'none'}"
-        )
+    chosen: list[str] = []
+    for name in names:
+        base, at, lasting = name.partition(_LASTING)
+        chosen += [view + at + lasting for view in every_view] if base == "view" else [name]
+    _check_known(chosen, known)
     return tuple(dict.fromkeys(chosen))
 
 
@@ -419,23 +529,71 @@ def make_scores(table: Table, views: Sequence[str], names: Collection[str]) -> d
     Raises:
         ConfigurationError: The table has no such score.
     """
-    known = (*score_names(table, views), *view_scores(views[: table.view_embeddings.shape[1]]))
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    held = view_scores(views[: table.view_embeddings.shape[1]])
+    if names:
+        _check_known(names, tuple(dict.fromkeys((*score_names(table, views), *held))))
+    scores: dict[str, Score] = {}
+    for name in names:
+        base, _, lasting = name.partition(_LASTING)
+        score = View(table, held.index(base)) if base in held else SCORES[base](table)
+        scores[name] = Lasting(table, score, int(lasting)) if lasting else score
+    return scores
+
+
+def _check_known(names: Collection[str], known: Sequence[str]) -> None:
+    unknown: list[str] = []
+    for name in names:
+        base, at, lasting = name.partition(_LASTING)
+        lasts = lasting.isascii() and lasting.isdigit() and 1 < int(lasting) <= _MOST_LASTING
+        if base not in known or (at and not lasts):
+            unknown.append(name)
+    if unknown or not names:
         raise ConfigurationError(
-            f"scores of this table are {', '.join(dict.fromkeys(known))}; got {', '.join(unknown)}"
+            f"scores of this table are {', '.join(known)}, each also with @<n>, the least of the "
+            f"last n observations, 2 to {_MOST_LASTING}; got {', '.join(unknown) or 'none'}"
         )
-    return {
-        name: View(table, list(views).index(name.removeprefix(_VIEW)))
-        if name.startswith(_VIEW)
-        else SCORES[name](table)
-        for name in names
-    }
 
 
 def score_class(name: str) -> type[Score]:
-    """Return the class of a score by its name."""
-    return View if name.startswith(_VIEW) else SCORES[name]
+    """Return the class of a score by its name; of a lasting one, that of what lasts."""
+    base = name.partition(_LASTING)[0]
+    return View if base.startswith(_VIEW) else SCORES[base]
+
+
+def guiding_view(table: Table, ahead: int = 8, rows: int = 2000) -> int:
+    """Return the number of the view that tells best how to move.
+
+    For each frame the nearest of the other demonstrations is looked up by one view alone, and the
+    motions that followed both are compared, as by ``Disagreement``: the view whose neighbours
+    moved most alike, in the mean, is the guiding one.
+
+    Args:
+        table: The table; its actions must move arms.
+        ahead: Actions from a frame to the end of its motion.
+        rows: Most frames compared, evenly spaced.
+    """
+    if table.demonstrations < 2:
+        return 0
+    frames = np.unique(np.linspace(0, len(table) - 1, rows).round().astype(np.int64))
+    motions = _motions(table, ahead)[frames]
+    same = table.demonstration[frames, None] == table.demonstration[frames]
+    errors: list[float] = []
+    for view in range(table.view_embeddings.shape[1]):
+        values = table.view_embeddings[frames, view]
+        nearest = np.where(same, -np.inf, values @ values.T).argmax(axis=1)
+        errors.append(float(np.linalg.norm(motions - motions[nearest], axis=2).mean()))
+    return int(np.argmin(errors))
+
+
+def _motions(table: Table, ahead: int) -> NDArray[np.float64]:
+    """Return how each frame's arms were commanded to move in the actions after it.
+
+    (T, arms, 3) metres; shorter at the end of a demonstration.
+    """
+    positions = split_arm_action(table.actions, table.layout.arms)[0][..., :3]
+    rows = np.arange(len(table))
+    after = np.minimum(rows + ahead, table.episode_ends[table.demonstration] - 1)
+    return np.asarray(positions[after] - positions)
 
 
 @dataclass(frozen=True, eq=False)

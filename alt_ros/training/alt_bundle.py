@@ -103,7 +103,8 @@ def _embed_episode(encoder: EncoderRuntime, demonstration: Demonstration) -> lis
     queries: list[Query] = []
     for start in range(0, len(demonstration), BATCH):
         frames = range(start, min(start + BATCH, len(demonstration)))
-        inputs = [encoder.preprocess(demonstration.observation(frame)) for frame in frames]
+        observations = [demonstration.observation(frame) for frame in frames]
+        inputs = [encoder.preprocess(observation) for observation in observations]
         values, view_values = encoder.forward(
             (
                 torch.cat([images for images, _ in inputs]),
@@ -111,8 +112,8 @@ def _embed_episode(encoder: EncoderRuntime, demonstration: Demonstration) -> lis
             )
         )
         queries += [
-            Query(int(demonstration.stamps[frame]), value, view_value, demonstration.poses[frame])
-            for frame, value, view_value in zip(frames, values, view_values, strict=True)
+            Query(seen.stamp, value, encoder.seen(seen, view_value), seen.poses)
+            for seen, value, view_value in zip(observations, values, view_values, strict=True)
         ]
     return queries
 
@@ -129,6 +130,7 @@ def calibrate_table(
     bins: int = BINS,
     retrieval: RetrievalConfig | None = None,
     monitor: MonitorConfig | None = None,
+    corrects: bool = False,
     progress: Advance = lambda done, total: None,
 ) -> tuple[Calibration, list[EpisodeScores]]:
     """Return the calibration of a table, and what the scores say along each ordinary episode.
@@ -145,13 +147,14 @@ def calibrate_table(
         bins: See ``calibrate``.
         retrieval: How a frame is chosen.
         monitor: When the flag goes up.
+        corrects: Whether recalled motions are corrected, see ``shipped_scores``.
         progress: Called after each demonstration that was left out.
 
     Raises:
         ConfigurationError: See ``calibrate``; an unknown score; or the table holds an episode.
         DataError: An embedding is not of the table's size.
     """
-    names = chosen_scores(table, views, scores)
+    names = chosen_scores(table, views, scores, corrects)
     if episodes is None:
         scored = score_left_out(table, views, names, retrieval, progress)
     else:
@@ -267,6 +270,7 @@ def build_bundle(
             per=per,
             retrieval=retrieval,
             monitor=monitor,
+            corrects=correction is not None,
         )
     write_bundle(
         output,

@@ -51,6 +51,21 @@ def test_an_observation_becomes_one_unit_vector(encoder_file, spec):
     assert embedding.encoder_id == digest[:16]
 
 
+def test_a_view_that_shows_nothing_has_no_embedding(encoder_file, spec):
+    runtime = EncoderRuntime(encoder_file, spec, "cpu")
+    seen = observation()
+    rng = np.random.default_rng(0)
+    noise = np.abs(rng.normal(0.0, 2.5, (60, 80, 3))).astype(np.uint8)
+    slope = np.tile(np.linspace(0.0, 12.0, 80)[None, :, None], (60, 1, 3)).astype(np.uint8)
+    for picture, blank in ((noise, True), (noise + 200, True), (slope, False)):
+        images = {**seen.images, "front": picture}
+        embedding = runtime.embed(Observation(0, images))
+        missing = np.isnan(embedding.view_values).all(axis=1)
+        assert missing.tolist() == [False, blank]
+        assert np.isfinite(embedding.view_values[0]).all()
+        assert np.isfinite(embedding.values).all()
+
+
 def test_the_same_observation_gives_the_same_bits_in_another_runtime_and_process(
     encoder_file, spec
 ):

@@ -203,3 +203,18 @@ def test_the_flag_goes_up_where_the_config_says_it_is_decided():
             assert decision.flag == (config.decided(np.array(levels))[-1] > decision.threshold)
             if decision.flag:
                 break
+
+
+def test_a_blank_moment_is_bridged_but_the_arm_is_not_led_on_blindly():
+    config = MonitorConfig(raise_count=4, raise_window=5)
+    calibration = Calibration(50.0, {"cosine": Band((0.1,), (0.1,), 0.0, weight=0.25)})
+    monitor = OodMonitor(HELD, VIEWS, calibration, config)
+    told = []
+    for similarity in (0.9, 0.4, 0.9, *[0.4] * 5, 0.9):
+        monitor.decide(seen(), similar(similarity))
+        told.append(monitor.strange_below)
+    bridged = pytest.approx(0.5)  # four scales above the centre
+    assert told[:5] == [bridged] * 5
+    assert told[5:8] == [NEVER] * 3  # three in a row, one less than raise the flag
+    assert told[8] == bridged
+    assert not monitor.flag

@@ -13,14 +13,15 @@ from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.scores import (
     SCORES,
-    SHIPPED,
     ChunkOverlap,
     Density,
     chosen_scores,
+    guiding_view,
     make_scores,
     score_class,
     score_episodes,
     score_names,
+    shipped_scores,
     view_scores,
 )
 from alt_ros.lookup.table import Table, make_table
@@ -332,6 +333,96 @@ def test_pose_residual_counts_turns_and_says_nothing_without_a_pose():
     assert np.isnan(scores_of(held, [nobody], "pose_residual")).all()
 
 
+def moved(query: Query, metres: float) -> Query:
+    poses = query.poses.copy()
+    poses[0, 2] += metres
+    return Query(query.stamp, query.embedding, query.view_embeddings, poses)
+
+
+def test_an_arm_that_lags_is_on_the_path_and_one_beside_it_is_not():
+    held = arcs()
+    queries = follow(held)
+    late = [
+        Query(q.stamp, q.embedding, q.view_embeddings, queries[max(step - 8, 0)].poses)
+        for step, q in enumerate(queries)
+    ]
+    assert max(scores_of(held, late, "pose_residual")) > 0.02
+    assert max(scores_of(held, late, "path_residual")) < 1e-9
+    beside = [*queries[:10], *(moved(q, 0.03) for q in queries[10:])]
+    values = scores_of(held, beside, "path_residual")
+    assert values[9] < 1e-9
+    assert values[10:] == pytest.approx(np.full(20, 0.03), abs=1e-9)
+    turn = Rotation.from_rotvec([0.0, 0.5, 0.0]).as_quat()
+    q = queries[10]
+    poses = np.concatenate([q.poses[:, :3], turn[None]], axis=1)
+    turned = Query(q.stamp, q.embedding, q.view_embeddings, poses)
+    assert scores_of(held, [queries[0], turned], "path_residual")[1] == pytest.approx(0.05)
+    nobody = Query(0, queries[0].embedding, queries[0].view_embeddings)
+    assert np.isnan(scores_of(held, [nobody], "path_residual")).all()
+
+
+def test_an_arm_that_starts_elsewhere_is_given_the_time_to_come():
+    held = arcs(frames=60)
+    queries = follow(held)  # 3 s
+    seconds = np.arange(len(queries)) * PERIOD / 1e9
+    comes = [moved(q, max(0.1 - 0.2 * at, 0.0)) for q, at in zip(queries, seconds, strict=True)]
+    assert max(scores_of(held, comes, "path_residual")) < 1e-9
+    stays = scores_of(held, [moved(q, 0.1) for q in queries], "path_residual")
+    expected = 0.1 * np.clip(seconds - 0.5, 0.0, 1.0)
+    np.testing.assert_allclose(stays, expected, atol=1e-9)
+    leaves = [moved(q, 0.1 + 0.1 * at) for q, at in zip(queries, seconds, strict=True)]
+    assert scores_of(held, leaves, "path_residual")[10] == pytest.approx(0.05, abs=1e-9)
+
+
+def test_path_residual_forgets_where_the_last_episode_began():
+    held = arcs()
+    score = make_scores(held, VIEWS, ["path_residual"])["path_residual"]
+    retrieval = Retrieval(held, ExactIndex.build(held.embeddings))
+    query = follow(held)[0]
+    recall = retrieval.recall(query.embedding, query.stamp)
+    assert score.value(moved(query, 0.1), recall) == 0.0
+    score.reset()
+    assert score.value(query, recall) == 0.0
+    assert score.value(moved(query, 0.1), recall) == pytest.approx(0.1)
+
+
+def test_a_lasting_score_is_the_least_of_the_last_observations():
+    held = arcs()
+    queries = [stranger(q) if step in (3, 4, 5, 9) else q for step, q in enumerate(follow(held))]
+    at_once = np.array(scores_of(held, queries, "cosine"))
+    lasting = np.array(scores_of(held, queries, "cosine@3"))
+    assert np.isnan(lasting[:2]).all()
+    expected = [at_once[step - 2 : step + 1].min() for step in range(2, len(queries))]
+    np.testing.assert_array_equal(lasting[2:], expected)
+    assert (lasting[2:] > 0.1).tolist() == [step == 5 for step in range(2, len(queries))]
+    twice = score_episodes(
+        held, ExactIndex.build(held.embeddings), VIEWS, ["cosine@3"], [queries, queries]
+    )
+    np.testing.assert_array_equal(twice[0].values, twice[1].values)
+    assert score_class("cosine@3") is score_class("cosine")
+
+
+@pytest.mark.parametrize("name", ["cosine@1", "cosine@", "cosine@x", "cosine@1001", "@3"])
+def test_how_long_a_score_lasts_must_be_a_number_of_observations(name):
+    with pytest.raises(ConfigurationError, match=f"2 to 1000; got {name}"):
+        make_scores(arcs(), VIEWS, [name])
+
+
+def test_the_view_by_which_near_frames_move_alike_guides():
+    held = arcs()
+    rng = np.random.default_rng(0)
+    for number in (0, 1):
+        views = unit(rng.normal(size=held.view_embeddings.shape))
+        views[:, number] = held.embeddings  # along the motion; the other view is noise
+        told = Table(**{**vars(held), "view_embeddings": views})
+        assert guiding_view(told) == number
+        query = follow(told)[5]
+        swapped = query.view_embeddings[::-1]
+        assert scores_of(told, [query], "guiding_view")[0] < 1e-6
+        assert scores_of(told, [Query(0, query.embedding, swapped)], "guiding_view")[0] > 0.1
+    assert guiding_view(arcs(spread=(0.0,))) == 0
+
+
 def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
     held = arcs()
     query = stranger(follow(held)[0])
@@ -339,7 +430,8 @@ def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
         (value,) = scores_of(held, [query], name)
         resolution = score_class(name).resolution
         assert resolution > 0.0
-        assert name in ("jumps", "chunk_overlap", "disagreement") or resolution < 0.1 * value
+        of_time = ("jumps", "chunk_overlap", "disagreement", "path_residual")
+        assert name in of_time or resolution < 0.1 * value
 
 
 def test_an_episode_is_scored_from_its_start_with_its_progress():
@@ -363,6 +455,7 @@ def test_view_stands_for_every_view():
         "view:wrist",
         "view:third_person",
     )
+    assert chosen_scores(held, VIEWS, ("view@5",)) == ("view:wrist@5", "view:third_person@5")
     with pytest.raises(ConfigurationError, match="scores of this table are cosine"):
         chosen_scores(held, VIEWS, ("cosine", "nonsense"))
 
@@ -376,4 +469,9 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
 
 
 def test_unless_told_otherwise_the_shipped_scores_are_combined():
-    assert chosen_scores(table(views=1), VIEWS[:1]) == SHIPPED
+    held = arcs(frames=70)
+    both = ("path_residual@3", "guiding_view@30", "cosine")
+    assert chosen_scores(held, VIEWS) == shipped_scores(held, VIEWS) == both
+    assert chosen_scores(held, VIEWS, corrects=True) == ("cosine@20", "cosine")
+    short = ("path_residual@2", "cosine@2", "cosine")
+    assert chosen_scores(table(views=1), VIEWS[:1]) == short
