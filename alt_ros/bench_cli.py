@@ -181,7 +181,7 @@ def bench_ood(
     totals = Table(
         Column("score", no_wrap=True),
         "lowest AUROC",
-        "false alarms",
+        "false alarms (95 % expected)",
         "failures flagged in time",
         "successes stopped",
     )
@@ -189,10 +189,12 @@ def bench_ood(
     for name, figures in values["scores"].items():
         aurocs = ((scores[name]["auroc"], key) for key, scores in strange.items())
         lowest, where = min(aurocs, default=(0.5, "ind"))
+        expected = figures.get("expected_false_alarms_95")
         totals.add_row(
             name,
             f"{lowest:.3f} {where}",
-            f"{figures['false_alarms']} of {figures['ordinary_episodes']}",
+            f"{figures['false_alarms']} of {figures['ordinary_episodes']}"
+            + (" ({} to {})".format(*expected) if expected else ""),
             f"{figures.get('failures_flagged', 0)} of {figures['failures']}",
             f"{figures.get('successes_stopped', 0)} of {figures['successes']}",
         )

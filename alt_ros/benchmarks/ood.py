@@ -18,7 +18,13 @@ from scipy.stats import mannwhitneyu
 
 from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
-from alt_ros.lookup.calibration import conformal_threshold
+from alt_ros.lookup.calibration import (
+    EPISODE,
+    SPLIT,
+    Calibration,
+    conformal_threshold,
+    expected_alarms,
+)
 from alt_ros.lookup.decision import kth_of_last
 from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.retrieval import Retrieval
@@ -63,11 +69,12 @@ def bench_ood(
         progress: Called after every episode.
 
     Returns:
-        ``scores``: name, ``shipped`` for the bundle's monitor, to threshold, false alarms and,
-        over all scenarios, ``failures_flagged`` (before they failed) and ``successes_stopped``;
-        ``scenarios``: name to ``success`` and per score the same and ``auroc``,
-        ``balanced_accuracy``, ``flagged`` and ``delay`` (observations, the median); ``missed``:
-        the failures that the bundle's monitor did not flag in time; ``ms_per_decision``.
+        ``scores``: name, ``shipped`` for the bundle's monitor, to threshold, false alarms and how
+        many the calibration lets expect (``expected_false_alarms_95``) and, over all scenarios,
+        ``failures_flagged`` (before they failed) and ``successes_stopped``; ``scenarios``: name to
+        ``success`` and per score the same and ``auroc``, ``balanced_accuracy``, ``flagged`` and
+        ``delay`` (observations, the median); ``missed``: the failures that the bundle's monitor
+        did not flag in time; ``ms_per_decision``.
 
     Raises:
         ConfigurationError: A scenario does not exist, or there are too few calibration episodes.
@@ -122,6 +129,9 @@ def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
                 "threshold": thresholds[name],
                 "false_alarm_rate": bundle.calibration.rate if name == MONITOR else EPISODE_RATE,
                 **_false_alarms(verdicts[ORDINARY]),
+                **_expected(
+                    bundle.calibration if name == MONITOR else None, calibrated, verdicts[ORDINARY]
+                ),
                 **_against_failures([(traces[key], verdicts[key]) for key in judged]),
             }
             for name, verdicts in detectors.items()
@@ -224,6 +234,19 @@ def _false_alarms(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         **_rate("false_alarms", alarms, len(verdicts)),
         "ordinary_episodes": len(verdicts),
     }
+
+
+def _expected(
+    calibration: Calibration | None, calibrated: Array, ordinary: Sequence[Verdict]
+) -> dict[str, Any]:
+    """Return how many false alarms are to be expected, where a rate is guaranteed."""
+    count, rate = len(calibrated), EPISODE_RATE
+    if calibration is not None:
+        if calibration.guarantee != SPLIT or calibration.per != EPISODE:
+            return {}
+        assert calibration.rate is not None
+        count, rate = calibration.episodes, calibration.rate
+    return {"expected_false_alarms_95": list(expected_alarms(count, rate, len(ordinary)))}
 
 
 def _in_time(verdicts: Sequence[Verdict], trace: Trace) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -91,7 +91,9 @@ class _Unwatched(AltPolicy):
     def act(self, observation: Observation) -> PolicyOutput:
         query = self.encoder.embed(observation).query(observation)
         self.queries.append(query)
-        return PolicyOutput(*self.lookup.step(query))
+        # A view that shows nothing would raise the flag at any threshold.
+        finite = replace(query, view_embeddings=np.nan_to_num(query.view_embeddings))
+        return PolicyOutput(*self.lookup.step(finite))
 
 
 def record(

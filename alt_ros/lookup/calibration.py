@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import beta, betabinom
 from scipy.stats import t as student_t
 
 from alt_ros.errors import BundleError, ConfigurationError, DataError
@@ -333,6 +333,17 @@ def realised_range(count: int, rate: float) -> tuple[float, float]:
     rank = _rank(count, rate)
     low, high = beta.ppf([0.025, 0.975], count + 1 - rank, rank)
     return float(low), float(high)
+
+
+def expected_alarms(count: int, rate: float, episodes: int) -> tuple[int, int]:
+    """Return the 95 % range of false alarms in further episodes, given ``count`` calibrated.
+
+    Beta-binomial: the calibration has its own rate, see ``realised_range``, and so many of the
+    further episodes are above its threshold.
+    """
+    rank = _rank(count, rate)
+    low, high = betabinom.ppf([0.025, 0.975], episodes, count + 1 - rank, rank)
+    return int(low), int(high)
 
 
 def score_left_out(

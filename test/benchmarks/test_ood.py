@@ -58,6 +58,8 @@ def test_a_clear_change_is_told_apart_and_false_alarms_are_as_rare_as_stated(bun
     values = judge(bundle, traces)
     cosine = values["scores"]["cosine"]
     assert cosine["false_alarms_interval_95"][0] <= 0.05 <= cosine["false_alarms_interval_95"][1]
+    low, high = cosine["expected_false_alarms_95"]
+    assert 0 <= low <= cosine["false_alarms"] <= high < 20
     noisy = values["scenarios"]["noisy"]["scores"]["cosine"]
     assert noisy["auroc"] > 0.99
     assert noisy["flagged"] >= 15

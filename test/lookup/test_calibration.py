@@ -20,6 +20,7 @@ from alt_ros.lookup.calibration import (
     conformal_threshold,
     demonstrated_queries,
     episode_bound,
+    expected_alarms,
     frame_threshold,
     needed_episodes,
     realised_range,
@@ -149,6 +150,18 @@ def test_the_realised_rate_is_beta_distributed():
     realised = [1.0 - conformal_threshold(rng.uniform(size=39), 0.1) for _ in range(4000)]
     expected = np.quantile(realised, [0.025, 0.975])
     np.testing.assert_allclose(realised_range(39, 0.1), expected, atol=0.01)
+
+
+def test_so_many_false_alarms_are_expected_as_come():
+    rng = np.random.default_rng(0)
+    alarms = []
+    for _ in range(2000):
+        levels = rng.normal(size=19 + 100)
+        alarms.append(int((levels[19:] > conformal_threshold(levels[:19], 0.05)).sum()))
+    low, high = expected_alarms(19, 0.05, 100)
+    assert low == 0 < high
+    outside = np.mean((np.array(alarms) < low) | (np.array(alarms) > high))
+    assert 0.01 < outside < 0.06
 
 
 def test_the_bound_of_normal_levels_holds_as_often_as_stated():
