@@ -197,7 +197,8 @@ class OodDecision:
         view: The strangest view, where the flag is up; else empty.
         quantile: Share of the calibration's levels at or below the score, 0 to 1; NaN where the
             threshold was given.
-        cause: Name of the strangest score; "not_finite" where a value was not finite.
+        cause: Name of the strangest score; "not_finite" where a value was not finite, as for a
+            view that shows nothing.
         scores: Names of the S scores that make the level.
         values: (S) their values, each in its own unit; NaN where one says nothing.
         strangeness: (S) the same in scales of their bands.

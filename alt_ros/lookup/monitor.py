@@ -19,7 +19,7 @@ from alt_ros.lookup.table import Table
 from alt_ros.types import OodDecision, Query
 
 NOT_FINITE = "not_finite"
-"""Cause of a decision about a query that holds a value which is no finite number."""
+"""Cause of a decision about a query with a value that is no finite number, as of a blank view."""
 NEVER = -2.0
 """A similarity that nothing is below."""
 SURELY_STRANGE = 4.0
