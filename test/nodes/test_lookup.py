@@ -99,12 +99,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def episode() -> list[Observation]:
-    """Return frames of the first demonstration, then white images."""
+    """Return frames of the first demonstration, then half white images."""
     frames = []
     for number in range(FRAMES):
         seen = observation(min(number, 5), stamp=NANOSECONDS + PERIOD * number)
         if number >= STRANGE_FROM:
-            white = {view: np.full_like(image, 255) for view, image in seen.images.items()}
+            white = {view: image.copy() for view, image in seen.images.items()}
+            for image in white.values():
+                image[:, : image.shape[1] // 2] = 255
             seen = replace(seen, images=white)
         frames.append(seen)
     return frames
