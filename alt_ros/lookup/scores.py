@@ -26,7 +26,7 @@ from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.table import Table
 from alt_ros.types import ARM_ACTION_SIZE, NANOSECONDS, Neighbour, Query
 
-LOOKS, MOVES = 0.25, 1.0
+LOOKS, MOVES = 0.18, 1.0
 """Weights of scores of how the scene looks, and of what the robot does."""
 METRES_PER_RADIAN = 0.1
 """A turn counts as much as the way of a point at the fingers' length from the wrist."""
@@ -379,7 +379,7 @@ class PathResidual(Score):
         approach: Metres per second.
     """
 
-    resolution = 1e-2
+    resolution = 2e-2
     weight = MOVES
 
     def __init__(
