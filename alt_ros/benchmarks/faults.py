@@ -59,15 +59,12 @@ def run_faults(
     variables = ros_graph.environment(local_domain=20 + os.getpid() % 80)
     os.environ.update(variables)
     results: list[DrillResult] = []
-
-    def advance(done: int) -> None:
-        progress(len(results) + done, len(chosen))
-
-    advance(0)
-    for world in World:
-        drills = [d for d in chosen if d.world is world]
-        if drills:
-            results += _run_world(world, drills, bundle, log_folder, variables, advance)
+    progress(0, len(chosen))
+    with Rigs(bundle.resolve(), log_folder.resolve(), variables) as rigs:
+        broken: dict[World, AltError] = {}
+        for drill in sorted(chosen, key=lambda drill: list(World).index(drill.world)):
+            results.append(_result(rigs, drill, broken))
+            progress(len(results), len(chosen))
     return {
         "drills": [asdict(result) for result in results],
         "totals": totals(results),
@@ -75,39 +72,86 @@ def run_faults(
     }
 
 
-def _run_world(
-    world: World,
-    drills: Sequence[Drill],
-    bundle: Path,
-    log_folder: Path,
-    variables: dict[str, str],
-    advance: Callable[[int], None],
-) -> list[DrillResult]:
-    results: list[DrillResult] = []
-    try:
-        with open_rig(world, bundle.resolve(), log_folder.resolve(), variables) as rig:
-            for drill in drills:
-                results.append(run_drill(rig, drill))
-                advance(len(results))
-    except DependencyError as error:
-        results += [not_run(drill, str(error)) for drill in drills[len(results) :]]
-    except AltError as error:
-        results += [failed(drill, str(error)) for drill in drills[len(results) :]]
-    advance(len(results))
-    return results
+def _result(rigs: Rigs, drill: Drill, broken: dict[World, AltError]) -> DrillResult:
+    """Return what a drill comes to; a world that could not be started once is not tried again."""
+    if drill.world not in broken:
+        try:
+            return run_drill(lambda: rigs.of(drill.world), drill, rigs.close)
+        except AltError as error:
+            rigs.close()
+            broken[drill.world] = error
+    error = broken[drill.world]
+    return (not_run if isinstance(error, DependencyError) else failed)(drill, str(error))
 
 
-def run_drill(rig: Rig, drill: Drill) -> DrillResult:
+def run_drill(
+    rig: Callable[[], Rig], drill: Drill, end: Callable[[], None] = lambda: None
+) -> DrillResult:
     """Run a drill, and once more where it failed and all commands were within the limits.
 
-    For up to a second after a SIGKILL the other processes were seen to stand still; what a drill
-    then sees is not its own fault. The first trouble stays in the result.
+    For up to a second after a SIGKILL the other processes were seen to stand still, and once a
+    node that was started anew never got what another one published: what a drill then sees is not
+    its own fault. The first trouble stays in the result.
+
+    Args:
+        rig: Gives the running graph.
+        drill: What is done.
+        end: Ends a graph on which a drill has failed, so that ``rig`` starts it anew.
+
+    Raises:
+        AltError: The graph cannot be started.
     """
-    result = rig.run(drill)
-    if result.verdict != FAILED or result.violations:
+    result = rig().run(drill)
+    if result.verdict != FAILED:
         return result
-    again = rig.run(drill)
+    end()
+    if result.violations:
+        return result
+    again = rig().run(drill)
+    if again.verdict == FAILED:
+        end()
     return replace(again, first_trouble=result.trouble)
+
+
+class Rigs:
+    """The running graph of one world after the other; as a context, none is left at its end.
+
+    Args:
+        bundle: Folder of the bundle, absolute.
+        log_folder: Where the nodes' logs go, absolute.
+        variables: Environment of the nodes; the caller's must agree with it.
+    """
+
+    def __init__(self, bundle: Path, log_folder: Path, variables: dict[str, str]) -> None:
+        self._bundle = bundle
+        self._log_folder = log_folder
+        self._variables = variables
+        self._stack = contextlib.ExitStack()
+        self._running: tuple[World, Rig] | None = None
+
+    def of(self, world: World) -> Rig:
+        """Return the running graph of a world; it is started, and any other ended, if need be.
+
+        Raises:
+            DependencyError: This machine cannot run it.
+            AltError: It does not start.
+        """
+        if self._running is None or self._running[0] is not world:
+            self.close()
+            rig = open_rig(world, self._bundle, self._log_folder, self._variables)
+            self._running = world, self._stack.enter_context(rig)
+        return self._running[1]
+
+    def close(self) -> None:
+        """End what runs."""
+        self._running = None
+        self._stack.close()
+
+    def __enter__(self) -> Rigs:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 @contextlib.contextmanager

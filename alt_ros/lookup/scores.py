@@ -204,6 +204,8 @@ class Density(Score):
 class View(Score):
     """Distance of one view to the nearest of the recalled neighbours' views, 1 - cosine.
 
+    Infinite for a view without an embedding: it shows nothing.
+
     Args:
         table: The table.
         view: Number of the view.
@@ -217,8 +219,11 @@ class View(Score):
 
     def value(self, query: Query, recall: Recall) -> float:
         """See ``Score.value``."""
+        seen = query.view_embeddings[self._view]
+        if np.isnan(seen).any():
+            return float("inf")
         held = self._table.view_embeddings[recall.rows, self._view]
-        return 1.0 - float((held @ query.view_embeddings[self._view]).max())
+        return 1.0 - float((held @ seen).max())
 
 
 class GuidingView(View):

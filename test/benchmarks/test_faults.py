@@ -5,13 +5,14 @@ import mmap
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from alt_ros.benchmarks import fake_clock
 from alt_ros.benchmarks.drill_result import (
+    FAILED,
     NOT_RUN,
     PASSED,
     DrillResult,
@@ -32,7 +33,7 @@ from alt_ros.benchmarks.fault_catalogue import (
     Action,
     After,
 )
-from alt_ros.benchmarks.faults import run_faults
+from alt_ros.benchmarks.faults import run_drill, run_faults
 from alt_ros.benchmarks.soak import growth, resident_kb, run_soak
 from alt_ros.errors import AltError, ConfigurationError, DependencyError
 
@@ -44,6 +45,39 @@ def nothing(done: int, total: int) -> None:
 def test_the_catalogue_holds_enough_drills_of_different_names():
     assert len(DRILLS) >= 25
     assert len({drill.name for drill in DRILLS}) == len(DRILLS)
+
+
+class Told:
+    """A rig whose drills come out as told, in turn."""
+
+    def __init__(self, *results: DrillResult) -> None:
+        self.results = list(results)
+
+    def run(self, drill: object) -> DrillResult:
+        return self.results.pop(0)
+
+
+GOOD = replace(not_run(DRILLS[0], ""), verdict=PASSED, trouble="")
+BAD = replace(GOOD, verdict=FAILED, trouble="nothing came")
+UNSAFE = replace(BAD, violations={"workspace": 1})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "first", "ended"),
+    [
+        ([GOOD], PASSED, "", 0),
+        ([BAD, GOOD], PASSED, "nothing came", 1),
+        ([BAD, BAD], FAILED, "nothing came", 2),
+        ([UNSAFE], FAILED, "", 1),
+    ],
+)
+def test_a_drill_that_failed_is_run_once_more_on_a_graph_started_anew(
+    outcomes, verdict, first, ended
+):
+    graphs = [Told(result) for result in outcomes]
+    ends: list[Told] = []
+    result = run_drill(lambda: graphs[0], DRILLS[0], lambda: ends.append(graphs.pop(0)))
+    assert (result.verdict, result.first_trouble, len(ends)) == (verdict, first, ended)
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)

@@ -151,7 +151,7 @@ class TestFaultDrills(unittest.TestCase):
             rig.attach(console)
             for name in NAMES:
                 with self.subTest(name):
-                    result = run_drill(rig, drills[name])
+                    result = run_drill(lambda: rig, drills[name])
                     print(result)
                     assert result.verdict == PASSED, result
                     assert result.commands > 0

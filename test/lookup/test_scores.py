@@ -306,6 +306,17 @@ def test_a_view_is_blamed_alone():
     assert min(scores_of(held, queries, "view:third_person")) > 1.0
 
 
+def test_a_view_that_shows_nothing_is_infinitely_far():
+    held = arcs()
+    query = follow(held)[3]
+    views = query.view_embeddings.copy()
+    views[0] = np.nan
+    blank = Query(query.stamp, query.embedding, views)
+    assert scores_of(held, [blank], "view:wrist") == [np.inf]
+    assert scores_of(held, [blank], "view:third_person")[0] < 1e-5
+    assert scores_of(held, [blank], "cosine")[0] < 1e-5
+
+
 def test_jumps_forget_the_last_episode():
     held = arcs()
     index = ExactIndex.build(held.embeddings)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,37 +14,25 @@ import pytest
 from alt_ros.benchmarks.drill_result import FAILED, PASSED
 from alt_ros.benchmarks.drill_rig import NODES
 from alt_ros.benchmarks.fault_catalogue import DRILLS, FAULT, After, Drill, World
-from alt_ros.benchmarks.faults import Rig, open_rig, run_drill
+from alt_ros.benchmarks.faults import Rigs, run_drill
 from alt_ros.errors import AltError, DependencyError
 
 
 @pytest.fixture(scope="module")
-def rig_of(
+def rigs(
     ros_environment: dict[str, str],
     small_bundle: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[World], Rig]]:
-    """Give the running graph of a world; one runs at a time."""
-    folder = tmp_path_factory.mktemp("drills")
-    running: dict[World, Rig] = {}
-    with contextlib.ExitStack() as stack:
-
-        def rig_of(world: World) -> Rig:
-            if world not in running:
-                stack.close()
-                running.clear()
-                rig = open_rig(world, small_bundle, folder, ros_environment)
-                running[world] = stack.enter_context(rig)
-            return running[world]
-
-        yield rig_of
+) -> Iterator[Rigs]:
+    with Rigs(small_bundle, tmp_path_factory.mktemp("drills"), ros_environment) as rigs:
+        yield rigs
 
 
 @pytest.mark.timeout(120)
 def test_an_unknown_stream_or_kind_is_refused_with_those_that_exist(
-    rig_of: Callable[[World], Rig],
+    rigs: Rigs,
 ) -> None:
-    console = rig_of(World.SIMULATED).console
+    console = rigs.of(World.SIMULATED).console
     with pytest.raises(AltError, match="streams are .*eef_pose"):
         console.damage("fault_injector", "nonsense", "stop")
     with pytest.raises(AltError, match="kinds are .*freeze"):
@@ -54,10 +41,10 @@ def test_an_unknown_stream_or_kind_is_refused_with_those_that_exist(
 
 @pytest.mark.timeout(120)
 def test_a_drill_that_comes_out_otherwise_than_declared_fails(
-    rig_of: Callable[[World], Rig],
+    rigs: Rigs,
 ) -> None:
     drill = next(drill for drill in DRILLS if drill.name == "wrist camera unplugged")
-    rig = rig_of(World.SIMULATED)
+    rig = rigs.of(World.SIMULATED)
     result = rig.run(replace(drill, response=FAULT, refusal=""))
     assert result.verdict == FAILED
     assert "holding: no observation" in result.trouble
@@ -72,9 +59,9 @@ def test_a_drill_that_comes_out_otherwise_than_declared_fails(
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
-def test_the_graph_answers_as_declared(rig_of: Callable[[World], Rig], drill: Drill) -> None:
+def test_the_graph_answers_as_declared(rigs: Rigs, drill: Drill) -> None:
     try:
-        result = run_drill(rig_of(drill.world), drill)
+        result = run_drill(lambda: rigs.of(drill.world), drill, rigs.close)
     except DependencyError as error:
         pytest.skip(f"DRILL NOT RUN: {error}")
     assert result.verdict == PASSED, result.trouble  # pytest would shorten the whole
