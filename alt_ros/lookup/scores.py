@@ -410,6 +410,8 @@ class PathResidual(Score):
         cosines = np.abs(np.sum(path[..., 3:] * query.poses[:, 3:], axis=2)).clip(max=1.0)
         off = metres + METRES_PER_RADIAN * 2.0 * np.arccos(cosines)
         residual = float(off.min(axis=0).max())
+        if not np.isfinite(residual):
+            return float("nan")
         if self._start is None:
             self._start = query.stamp, residual
         elapsed = (query.stamp - self._start[0]) / NANOSECONDS

@@ -393,6 +393,7 @@ def test_path_residual_forgets_where_the_last_episode_began():
     recall = retrieval.recall(query.embedding, query.stamp)
     assert score.value(moved(query, 0.1), recall) == 0.0
     score.reset()
+    assert np.isnan(score.value(moved(query, np.nan), recall))  # no place to begin at
     assert score.value(query, recall) == 0.0
     assert score.value(moved(query, 0.1), recall) == pytest.approx(0.1)
 
