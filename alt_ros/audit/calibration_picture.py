@@ -11,7 +11,7 @@ import numpy as np
 
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import EPISODE, Calibration
-from alt_ros.lookup.scores import EpisodeScores
+from alt_ros.lookup.episodes import EpisodeScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

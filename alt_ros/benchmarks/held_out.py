@@ -31,10 +31,10 @@ from alt_ros.lookup.calibration import (
     calibrate,
 )
 from alt_ros.lookup.decision import MonitorConfig
+from alt_ros.lookup.episodes import EpisodeScores, score_episodes
 from alt_ros.lookup.index import build_index
 from alt_ros.lookup.lookup import Lookup
 from alt_ros.lookup.monitor import OodMonitor
-from alt_ros.lookup.scores import EpisodeScores, score_episodes
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.progress import Advance
 from alt_ros.report import machine

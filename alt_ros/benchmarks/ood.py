@@ -26,9 +26,10 @@ from alt_ros.lookup.calibration import (
     expected_alarms,
 )
 from alt_ros.lookup.decision import kth_of_last
+from alt_ros.lookup.episodes import score_episodes
 from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.retrieval import Retrieval
-from alt_ros.lookup.scores import score_episodes, score_names
+from alt_ros.lookup.scores import score_names
 from alt_ros.progress import Advance
 from alt_ros.report import machine
 from alt_ros.simulation.rollout import wilson_interval

@@ -38,9 +38,10 @@ from scipy.stats import t as student_t
 from alt_ros.errors import BundleError, ConfigurationError, DataError
 from alt_ros.lookup.bands import BINS, Band, combined, fit_band, strangeness
 from alt_ros.lookup.decision import MonitorConfig
+from alt_ros.lookup.episodes import EpisodeScores, score_episodes
 from alt_ros.lookup.index import ExactIndex
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.lookup.scores import EpisodeScores, score_class, score_episodes
+from alt_ros.lookup.scores import score_class
 from alt_ros.lookup.table import Table
 from alt_ros.progress import Advance
 from alt_ros.types import Query

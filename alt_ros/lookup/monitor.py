@@ -14,7 +14,8 @@ from alt_ros.lookup.bands import combined
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.retrieval import Recall
-from alt_ros.lookup.scores import make_scores, progress_of, view_scores
+from alt_ros.lookup.score import progress_of
+from alt_ros.lookup.scores import make_scores, view_scores
 from alt_ros.lookup.table import Table
 from alt_ros.types import OodDecision, Query
 

@@ -30,9 +30,10 @@ from alt_ros.lookup.calibration import (
 )
 from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.decision import MonitorConfig
+from alt_ros.lookup.episodes import EpisodeScores, score_episodes
 from alt_ros.lookup.index import Index, build_index
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.lookup.scores import EpisodeScores, chosen_scores, score_episodes
+from alt_ros.lookup.scores import chosen_scores
 from alt_ros.lookup.table import Table, make_table
 from alt_ros.progress import Advance
 from alt_ros.training.frames import FrameReader

@@ -10,7 +10,7 @@ from alt_ros.audit.calibration_picture import draw_calibration
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import Calibration, calibrate
 from alt_ros.lookup.decision import MonitorConfig
-from alt_ros.lookup.scores import EpisodeScores
+from alt_ros.lookup.episodes import EpisodeScores
 
 
 def episodes(scores: int, count: int = 6) -> list[EpisodeScores]:

@@ -33,8 +33,8 @@ from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.bands import Band
 from alt_ros.lookup.calibration import HELD_OUT, Calibration
 from alt_ros.lookup.decision import MonitorConfig
+from alt_ros.lookup.episodes import EpisodeScores
 from alt_ros.lookup.monitor import OodMonitor
-from alt_ros.lookup.scores import EpisodeScores
 from alt_ros.types import ActionLayout
 
 sys.path.append(str(Path(__file__).parents[1] / "lookup"))  # tables.py

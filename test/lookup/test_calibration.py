@@ -27,7 +27,7 @@ from alt_ros.lookup.calibration import (
     score_left_out,
 )
 from alt_ros.lookup.decision import MonitorConfig
-from alt_ros.lookup.scores import EpisodeScores
+from alt_ros.lookup.episodes import EpisodeScores
 
 NAMES = ("cosine", "jumps")
 FLAG = {"monitor": MonitorConfig(raise_count=3, raise_window=4)}

@@ -9,17 +9,16 @@ from scipy.stats import gaussian_kde
 from tables import PERIOD, table, unit
 
 from alt_ros.errors import ConfigurationError
+from alt_ros.lookup.episodes import score_episodes
 from alt_ros.lookup.index import ExactIndex
+from alt_ros.lookup.looks import Density, guiding_view
+from alt_ros.lookup.moves import ChunkOverlap
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
 from alt_ros.lookup.scores import (
     SCORES,
-    ChunkOverlap,
-    Density,
     chosen_scores,
-    guiding_view,
     make_scores,
     score_class,
-    score_episodes,
     score_names,
     shipped_scores,
     view_scores,
