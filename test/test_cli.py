@@ -280,7 +280,7 @@ def test_a_bundle_is_calibrated_anew_by_its_own_and_by_held_out_episodes(tmp_pat
     options = ("--rate", "0.1", "--per", "frame", "--device", "cpu")
     options += ("--raise-count", "2", "--raise-window", "3")
     said = alt_here("calibrate", bundle, held_out, *options, "--plot", plot, "--json", figures)
-    assert "guiding_view@" in said
+    assert "guiding_pose@" in said
     assert "frames taken as independent" in said
     loaded = Bundle.load(bundle, encoder=False)
     assert (loaded.monitor.raise_count, loaded.monitor.raise_window) == (2, 3)

@@ -22,6 +22,7 @@ from alt_ros.lookup.calibration import (
     EPISODE,
     SPLIT,
     Calibration,
+    calibrate,
     conformal_threshold,
     expected_alarms,
 )
@@ -42,6 +43,8 @@ CALIBRATION_SEED = 2000
 EPISODE_RATE = 0.05
 MONITOR = "shipped"
 """The monitor of the bundle, with its own calibration."""
+RECALIBRATED = "shipped (roll-outs)"
+"""The same scores, calibrated on the policy's roll-outs: episodes like those it is tested on."""
 Array = NDArray[np.float64]
 
 
@@ -70,9 +73,10 @@ def bench_ood(
         progress: Called after every episode.
 
     Returns:
-        ``scores``: name, ``shipped`` for the bundle's monitor, to threshold, false alarms and how
-        many the calibration lets expect (``expected_false_alarms_95``) and, over all scenarios,
-        ``failures_flagged`` (before they failed) and ``successes_stopped``; ``scenarios``: name to
+        ``scores``: name, ``MONITOR`` and ``RECALIBRATED`` among them, to threshold, false alarms,
+        how many the calibration lets expect (``expected_false_alarms_95``) and, over all
+        scenarios, ``failures_flagged`` (before they failed) and ``successes_stopped``;
+        ``scenarios``: name to
         ``success`` and per score the same and ``auroc``, ``balanced_accuracy``, ``flagged`` and
         ``delay`` (observations, the median); ``missed``: the failures that the bundle's monitor
         did not flag in time; ``ms_per_decision``.
@@ -111,9 +115,13 @@ def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
     names = score_names(bundle.table, bundle.spec.views)
     levels = {key: _decided(bundle, names, trace) for key, trace in traces.items()}
     calibrated = np.array([episode.max(axis=0) for episode in levels["calibration"]])
+    calibrations = {MONITOR: bundle.calibration, RECALIBRATED: _recalibrated(bundle, traces)}
     detectors: dict[str, dict[str, list[Verdict]]] = {}
-    detectors[MONITOR], seconds = _monitored(bundle, traces)
-    thresholds: dict[str, float | None] = {MONITOR: round(bundle.calibration.threshold, 6)}
+    thresholds: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for name, calibration in calibrations.items():
+        detectors[name], seconds[name] = _monitored(bundle, calibration, traces)
+        thresholds[name] = round(calibration.threshold, 6)
     for column, name in enumerate(names):
         threshold = conformal_threshold(calibrated[:, column], EPISODE_RATE)
         thresholds[name] = round(threshold, 6)
@@ -124,15 +132,15 @@ def judge(bundle: Bundle, traces: dict[str, Trace]) -> dict[str, Any]:
     strange = [key for key in traces if key not in ("calibration", ORDINARY)]
     judged = [ORDINARY, *strange]
     return {
-        "ms_per_decision": round(1e3 * seconds, 4),
+        "ms_per_decision": round(1e3 * seconds[MONITOR], 4),
         "scores": {
             name: {
                 "threshold": thresholds[name],
-                "false_alarm_rate": bundle.calibration.rate if name == MONITOR else EPISODE_RATE,
-                **_false_alarms(verdicts[ORDINARY]),
-                **_expected(
-                    bundle.calibration if name == MONITOR else None, calibrated, verdicts[ORDINARY]
+                "false_alarm_rate": (
+                    calibrations[name].rate if name in calibrations else EPISODE_RATE
                 ),
+                **_false_alarms(verdicts[ORDINARY]),
+                **_expected(calibrations.get(name), calibrated, verdicts[ORDINARY]),
                 **_against_failures([(traces[key], verdicts[key]) for key in judged]),
             }
             for name, verdicts in detectors.items()
@@ -194,11 +202,22 @@ def _decided(bundle: Bundle, names: Sequence[str], trace: Trace) -> list[Array]:
     ]
 
 
-def _monitored(bundle: Bundle, traces: dict[str, Trace]) -> tuple[dict[str, list[Verdict]], float]:
-    """Return what the bundle's own monitor says, and the seconds that a decision takes it."""
+def _recalibrated(bundle: Bundle, traces: dict[str, Trace]) -> Calibration:
+    """Return a calibration of the bundle's scores on the ordinary roll-outs."""
+    names = tuple(bundle.calibration.bands)
+    episodes = traces["calibration"].episodes()
+    table, index, views = bundle.table, bundle.index, bundle.spec.views
+    scored = score_episodes(table, index, views, names, episodes, bundle.retrieval)
+    return calibrate(scored, names, monitor=bundle.monitor, rate=EPISODE_RATE)
+
+
+def _monitored(
+    bundle: Bundle, calibration: Calibration, traces: dict[str, Trace]
+) -> tuple[dict[str, list[Verdict]], float]:
+    """Return what the monitor says with a calibration, and the seconds that a decision takes."""
     table, config = bundle.table, bundle.monitor
     retrieval = Retrieval(table, bundle.index, bundle.retrieval)
-    monitor = OodMonitor(table, bundle.spec.views, bundle.calibration, config)
+    monitor = OodMonitor(table, bundle.spec.views, calibration, config)
     verdicts: dict[str, list[Verdict]] = {}
     spent: list[float] = []
     for key, trace in traces.items():

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.retrieval import Recall
-from alt_ros.lookup.score import LOOKS, Score, best_of_each, motions
+from alt_ros.lookup.score import Score, best_of_each
 from alt_ros.lookup.table import Table
 from alt_ros.types import Query
 
@@ -179,40 +179,3 @@ class View(Score):
             return float("inf")
         held = self._table.view_embeddings[recall.rows, self._view]
         return 1.0 - float((held @ seen).max())
-
-
-class GuidingView(View):
-    """Distance of the view that tells best how to move, 1 - cosine; see ``guiding_view``.
-
-    A policy fails where what guides the hand looks otherwise, often not where other things do.
-    """
-
-    weight = 0.5 * LOOKS
-
-    def __init__(self, table: Table) -> None:
-        super().__init__(table, guiding_view(table))
-
-
-def guiding_view(table: Table, ahead: int = 8, rows: int = 2000) -> int:
-    """Return the number of the view that tells best how to move.
-
-    For each frame the nearest of the other demonstrations is looked up by one view alone, and the
-    motions that followed both are compared, as by ``Disagreement``: the view whose neighbours
-    moved most alike, in the mean, is the guiding one.
-
-    Args:
-        table: The table; its actions must move arms.
-        ahead: Actions from a frame to the end of its motion.
-        rows: Most frames compared, evenly spaced.
-    """
-    if table.demonstrations < 2:
-        return 0
-    frames = np.unique(np.linspace(0, len(table) - 1, rows).round().astype(np.int64))
-    moved = motions(table, ahead)[frames]
-    same = table.demonstration[frames, None] == table.demonstration[frames]
-    errors: list[float] = []
-    for view in range(table.view_embeddings.shape[1]):
-        values = table.view_embeddings[frames, view]
-        nearest = np.where(same, -np.inf, values @ values.T).argmax(axis=1)
-        errors.append(float(np.linalg.norm(moved - moved[nearest], axis=2).mean()))
-    return int(np.argmin(errors))

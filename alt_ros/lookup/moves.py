@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 
 import numpy as np
@@ -10,7 +11,15 @@ from numpy.typing import NDArray
 from alt_ros.geometry import pose_distance
 from alt_ros.lookup.consistency import statistical_distance
 from alt_ros.lookup.retrieval import Recall
-from alt_ros.lookup.score import MOVES, Score, best_of_each, motions
+from alt_ros.lookup.score import (
+    GUIDES,
+    MOVES,
+    Score,
+    best_of_each,
+    evenly_spaced,
+    guiding_view,
+    motions,
+)
 from alt_ros.lookup.table import Table
 from alt_ros.types import ARM_ACTION_SIZE, NANOSECONDS, Neighbour, Query
 
@@ -201,6 +210,69 @@ class PathResidual(Score):
     def reset(self) -> None:
         """See ``Score.reset``."""
         self._start = None
+
+
+class _Guided(Score):
+    """Compares with the frame that the guiding view alone recalls (``guiding_view``).
+
+    What guides the hand still looks like that frame where other things look unusual, and points
+    elsewhere where the hand is led wrongly.
+
+    Args:
+        table: The table; its actions must move arms.
+        rows: Most frames compared, evenly spaced, for the time of a value grows with them.
+    """
+
+    resolution = 2e-2
+    weight = GUIDES
+
+    def __init__(self, table: Table, rows: int = 5000) -> None:
+        super().__init__(table)
+        self._view = guiding_view(table)
+        self._rows = evenly_spaced(len(table), rows)
+        self._views = np.ascontiguousarray(table.view_embeddings[self._rows, self._view])
+
+    def value(self, query: Query, recall: Recall) -> float:
+        """See ``Score.value``."""
+        seen = query.view_embeddings[self._view]
+        if np.isnan(seen).any():
+            return float("nan")
+        return self._difference(int(self._rows[(self._views @ seen).argmax()]), query, recall)
+
+    @abstractmethod
+    def _difference(self, row: int, query: Query, recall: Recall) -> float:
+        """Return how far a row of the table is from what is observed, or recalled, metres."""
+
+
+class GuidingPose(_Guided):
+    """How far the arm is from where it was when the guiding view looked most like this, metres."""
+
+    def _difference(self, row: int, query: Query, recall: Recall) -> float:
+        if not len(query.poses):
+            return float("nan")
+        away = self._table.poses[row, :, :3] - query.poses[:, :3]
+        return float(np.linalg.norm(away, axis=1).max())
+
+
+class GuidingMotion(_Guided):
+    """How differently the arm moved when the guiding view looked most like this, metres.
+
+    The ends of the motions are compared, each from where it began: the recalled one and that.
+
+    Args:
+        table: The table; its actions must move arms.
+        rows: Most frames compared.
+        ahead: Actions from a frame to the end of its motion.
+    """
+
+    def __init__(self, table: Table, rows: int = 5000, ahead: int = 8) -> None:
+        super().__init__(table, rows)
+        self._motions = motions(table, ahead)
+
+    def _difference(self, row: int, query: Query, recall: Recall) -> float:
+        recalled = self._table.rows(recall.chosen.demonstration).start + recall.chosen.frame
+        apart = self._motions[row] - self._motions[recalled]
+        return float(np.linalg.norm(apart, axis=1).max())
 
 
 def _positions_and_extra(table: Table) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ from alt_ros.lookup.retrieval import Recall
 from alt_ros.lookup.table import Table
 from alt_ros.types import Query
 
-LOOKS, MOVES = 0.18, 1.0
-"""Weights of scores of how the scene looks, and of what the robot does."""
+LOOKS, GUIDES, MOVES = 0.16, 0.23, 1.0
+"""Weights of scores of how the scene looks, what guides the hand, and what the robot does."""
 
 
 class Score(ABC):
@@ -92,3 +92,33 @@ def progress_of(table: Table, recall: Recall) -> float:
     """Return what part of the followed demonstration has passed, 0 to 1."""
     rows = table.rows(recall.chosen.demonstration)
     return recall.chosen.frame / max(rows.stop - rows.start - 1, 1)
+
+
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of the numbers from 0 to ``count`` - 1, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def guiding_view(table: Table, ahead: int = 8, rows: int = 2000) -> int:
+    """Return the number of the view that tells best how to move.
+
+    For each frame the nearest of the other demonstrations is looked up by one view alone, and the
+    motions that followed both are compared, as by ``Disagreement``: the view whose neighbours
+    moved most alike, in the mean, is the guiding one.
+
+    Args:
+        table: The table; its actions must move arms.
+        ahead: Actions from a frame to the end of its motion.
+        rows: Most frames compared, evenly spaced.
+    """
+    if table.demonstrations < 2:
+        return 0
+    frames = evenly_spaced(len(table), rows)
+    moved = motions(table, ahead)[frames]
+    same = table.demonstration[frames, None] == table.demonstration[frames]
+    errors: list[float] = []
+    for view in range(table.view_embeddings.shape[1]):
+        values = table.view_embeddings[frames, view]
+        nearest = np.where(same, -np.inf, values @ values.T).argmax(axis=1)
+        errors.append(float(np.linalg.norm(moved - moved[nearest], axis=2).mean()))
+    return int(np.argmin(errors))

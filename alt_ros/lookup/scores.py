@@ -15,7 +15,6 @@ from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.looks import (
     Cosine,
     Density,
-    GuidingView,
     LocalDensity,
     Mahalanobis,
     NearestDemonstrations,
@@ -24,6 +23,8 @@ from alt_ros.lookup.looks import (
 from alt_ros.lookup.moves import (
     ChunkOverlap,
     Disagreement,
+    GuidingMotion,
+    GuidingPose,
     Jumps,
     PathResidual,
     PoseResidual,
@@ -42,11 +43,13 @@ SCORES: dict[str, type[Score]] = {
     "disagreement": Disagreement,
     "pose_residual": PoseResidual,
     "path_residual": PathResidual,
-    "guiding_view": GuidingView,
+    "guiding_pose": GuidingPose,
+    "guiding_motion": GuidingMotion,
 }
 """Name to score; and ``view:<name>`` for every view. ``<name>@<n>`` is ``Lasting`` of n."""
 _VIEW, _LASTING = "view:", "@"
-_OF_ARMS = {"disagreement", "pose_residual", "path_residual", "guiding_view"}
+_OF_VIEWS = {"guiding_pose", "guiding_motion"}
+_OF_ARMS = {"disagreement", "pose_residual", "path_residual", *_OF_VIEWS}
 _MOST_LASTING = 1000
 
 
@@ -55,7 +58,7 @@ def score_names(table: Table, views: Sequence[str]) -> tuple[str, ...]:
     names = [name for name in SCORES if table.layout.arms or name not in _OF_ARMS]
     if table.view_embeddings.shape[1] > 1:
         return (*names, *view_scores(views))
-    return tuple(name for name in names if name != "guiding_view")
+    return tuple(name for name in names if name not in _OF_VIEWS)
 
 
 def shipped_scores(table: Table, views: Sequence[str], corrects: bool = False) -> tuple[str, ...]:
@@ -67,17 +70,17 @@ def shipped_scores(table: Table, views: Sequence[str], corrects: bool = False) -
         table: The table.
         views: Names of the encoder's views.
         corrects: Recalled motions are corrected: the arm need not be where the demonstration's
-            was, nor does the hand's view look the same.
+            was.
     """
     half = max(int(np.median(np.diff(table.episode_ends, prepend=0))) // 2, 2)
+    lasting = {"path_residual": 25, "guiding_pose": 30, "guiding_motion": 20}
+    if corrects:
+        del lasting["path_residual"]
     known = score_names(table, views)
-    names = ["cosine"]
-    if "guiding_view" in known and not corrects:
-        names.insert(0, f"guiding_view@{min(30, half)}")
-    else:
-        names.insert(0, f"cosine@{min(20, half)}")
-    if "path_residual" in known and not corrects:
-        names.insert(0, f"path_residual@{min(3, half)}")
+    names = [f"{name}@{min(n, half)}" for name, n in lasting.items() if name in known]
+    if not _OF_VIEWS.intersection(known):
+        names.append(f"cosine@{min(20, half)}")
+    names.append("cosine")
     return tuple(names)
 
 

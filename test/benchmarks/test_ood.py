@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # bundles.py
 from bundles import write_small_bundle
 
 from alt_ros.benchmarks.evaluation import evaluate_unwatched, is_flagged, with_retrieval
-from alt_ros.benchmarks.ood import MONITOR, bench_ood, judge
+from alt_ros.benchmarks.ood import MONITOR, RECALIBRATED, bench_ood, judge
 from alt_ros.benchmarks.ood_traces import Trace, recorded
 from alt_ros.bundle import Bundle
 from alt_ros.errors import ConfigurationError
@@ -73,6 +73,10 @@ def test_a_clear_change_is_told_apart_and_false_alarms_are_as_rare_as_stated(bun
     shipped = values["scenarios"]["noisy"]["scores"][MONITOR]
     assert shipped["flagged"] >= 15
     assert shipped["auroc"] > 0.99
+    again = values["scores"][RECALIBRATED]
+    low, high = again["expected_false_alarms_95"]
+    assert low <= again["false_alarms"] <= high < 20
+    assert values["scores"][MONITOR]["threshold"] != again["threshold"]
     assert len(values["missed"]) == 20 - shipped["failures_flagged"]
     assert all(missed["scenario"] == "noisy" for missed in values["missed"])
     assert (cosine["failures"], cosine["successes"]) == (20, 150)

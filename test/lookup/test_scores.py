@@ -11,9 +11,10 @@ from tables import PERIOD, table, unit
 from alt_ros.errors import ConfigurationError
 from alt_ros.lookup.episodes import score_episodes
 from alt_ros.lookup.index import ExactIndex
-from alt_ros.lookup.looks import Density, guiding_view
-from alt_ros.lookup.moves import ChunkOverlap
+from alt_ros.lookup.looks import Density
+from alt_ros.lookup.moves import ChunkOverlap, GuidingPose
 from alt_ros.lookup.retrieval import Recall, Retrieval, RetrievalConfig
+from alt_ros.lookup.score import guiding_view
 from alt_ros.lookup.scores import (
     SCORES,
     chosen_scores,
@@ -103,7 +104,7 @@ def stranger(query: Query) -> Query:
         query.stamp,
         arc(np.zeros(1), plane=3)[0],
         np.repeat(arc(np.zeros(1), plane=3), 2, axis=0),
-        query.poses + np.array([0.0, 0.0, 0.2, 0, 0, 0, 0]),
+        query.poses + np.array([0.0, 0.0, 0.3, 0, 0, 0, 0]),
     )
 
 
@@ -119,7 +120,7 @@ def test_every_score_calls_a_frame_of_the_table_ordinary_and_is_larger_for_a_str
         strange = [queries[i] for i in rng.permutation(len(queries) - 1)]
         strange = [Query(q.stamp, s.embedding, s.view_embeddings, s.poses)
                    for q, s in zip(queries[:-1], strange, strict=True)]  # fmt: skip
-    elif name == "disagreement":
+    elif name in ("disagreement", "guiding_motion"):
         actions = held.actions.copy()
         actions[held.demonstration == 1, 0] *= -1.0  # it goes the other way
         held = make_table(
@@ -134,6 +135,9 @@ def test_every_score_calls_a_frame_of_the_table_ordinary_and_is_larger_for_a_str
             layout=held.layout,
         )
         strange = queries
+        if name == "guiding_motion":  # it looks as where the other demonstration was
+            strange = [Query(q.stamp, q.embedding, other.view_embeddings, q.poses)
+                       for q, other in zip(queries, follow(held, 1), strict=True)]  # fmt: skip
     else:
         strange = [stranger(q) for q in queries]
     seen = scores_of(held, strange, name, stay_margin=0.0)
@@ -427,11 +431,46 @@ def test_the_view_by_which_near_frames_move_alike_guides():
         views[:, number] = held.embeddings  # along the motion; the other view is noise
         told = Table(**{**vars(held), "view_embeddings": views})
         assert guiding_view(told) == number
-        query = follow(told)[5]
-        swapped = query.view_embeddings[::-1]
-        assert scores_of(told, [query], "guiding_view")[0] < 1e-6
-        assert scores_of(told, [Query(0, query.embedding, swapped)], "guiding_view")[0] > 0.1
     assert guiding_view(arcs(spread=(0.0,))) == 0
+
+
+def turning() -> Table:
+    """Return two demonstrations forward and two up, which the wrist's view alone tells apart."""
+    held = arcs(spread=(0.0, 0.01, 0.02, 0.03))
+    actions, poses, views = held.actions.copy(), held.poses.copy(), held.view_embeddings.copy()
+    up = held.demonstration >= 2
+    poses[up, 0, 2] = poses[up, 0, 0]
+    poses[up, 0, 0] = 0.0
+    actions[:, :3] = poses[:, 0, :3]
+    views[up, 0] = np.roll(views[up, 0], 4, axis=1)
+    return Table(
+        **{**vars(held), "actions": actions, "poses": poses, "view_embeddings": views},
+    )
+
+
+def test_the_guiding_view_says_where_the_arm_would_be_and_how_it_would_move():
+    held = turning()
+    assert guiding_view(held) == 0
+    forward, up = follow(held, 0)[10], follow(held, 2)[10]
+    seen = [forward, Query(0, forward.embedding, up.view_embeddings, forward.poses)]
+    away = np.linalg.norm(forward.poses[0, :3] - up.poses[0, :3])
+    np.testing.assert_allclose(scores_of(held, seen, "guiding_pose"), [0.0, away], atol=1e-6)
+    apart = np.sqrt(2.0) * 0.1 * 8 / 29  # eight actions forward, and eight up
+    np.testing.assert_allclose(scores_of(held, seen, "guiding_motion"), [0.0, apart], atol=1e-6)
+    blank = np.full_like(forward.view_embeddings, np.nan)
+    for name in ("guiding_pose", "guiding_motion"):
+        (value,) = scores_of(held, [Query(0, forward.embedding, blank, forward.poses)], name)
+        assert np.isnan(value)
+
+
+def test_the_guiding_view_is_compared_with_at_most_so_many_frames():
+    held = arcs()
+    retrieval = Retrieval(held, ExactIndex.build(held.embeddings))
+    for query in follow(held, 1):
+        recall = retrieval.recall(query.embedding, query.stamp)
+        assert GuidingPose(held).value(query, recall) == 0.0
+        near = GuidingPose(held, rows=45).value(query, recall)
+        assert near <= 0.1 / 29 + 0.05  # the next frame, and it may be of a neighbour
 
 
 def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
@@ -441,7 +480,7 @@ def test_every_score_has_a_resolution_far_below_what_it_is_for_a_stranger():
         (value,) = scores_of(held, [query], name)
         resolution = score_class(name).resolution
         assert resolution > 0.0
-        of_time = ("jumps", "chunk_overlap", "disagreement", "path_residual")
+        of_time = ("jumps", "chunk_overlap", "disagreement", "path_residual", "guiding_motion")
         assert name in of_time or resolution < 0.1 * value
 
 
@@ -481,8 +520,9 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
 
 def test_unless_told_otherwise_the_shipped_scores_are_combined():
     held = arcs(frames=70)
-    both = ("path_residual@3", "guiding_view@30", "cosine")
-    assert chosen_scores(held, VIEWS) == shipped_scores(held, VIEWS) == both
-    assert chosen_scores(held, VIEWS, corrects=True) == ("cosine@20", "cosine")
+    guided = ("guiding_pose@30", "guiding_motion@20", "cosine")
+    every = ("path_residual@25", *guided)
+    assert chosen_scores(held, VIEWS) == shipped_scores(held, VIEWS) == every
+    assert chosen_scores(held, VIEWS, corrects=True) == guided
     short = ("path_residual@2", "cosine@2", "cosine")
     assert chosen_scores(table(views=1), VIEWS[:1]) == short
