@@ -14,7 +14,7 @@ from alt_ros.lookup.retrieval import Recall
 from alt_ros.lookup.table import Table
 from alt_ros.types import Query
 
-LOOKS, GUIDES, MOVES = 0.16, 0.23, 1.0
+LOOKS, GUIDES, MOVES = 0.17, 0.23, 1.0
 """Weights of scores of how the scene looks, what guides the hand, and what the robot does."""
 
 
