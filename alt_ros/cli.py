@@ -427,11 +427,11 @@ def calibrate(
             other format. Without them each demonstration of the table is left out in turn.
         rate: Share of ordinary episodes, or frames, that may be strange.
         per: What the rate counts.
-        scores: Which make the level: path_residual@25, guiding_pose@30, guiding_motion@20 and
-            cosine unless told otherwise, without the first where motions are corrected; view
-            (every view's), view:<name>, nearest_demonstrations, local_density, mahalanobis,
-            density, jumps, chunk_overlap, disagreement, pose_residual. With @n: the least of n
-            observations.
+        scores: Which make the level: path_residual@25, guiding_pose@30, guiding_motion@10 and
+            cosine unless told otherwise; guiding_pose@30, guiding_motion@20 and cosine where
+            motions are corrected; view (every view's), view:<name>, nearest_demonstrations,
+            local_density, mahalanobis, density, jumps, chunk_overlap, disagreement,
+            pose_residual. With @n: the least of n observations.
         bins: Parts of the motion that have a usual value of their own.
         raise_count: Strange observations that raise the flag; as the bundle has it.
         raise_window: Among so many of the last; as the bundle has it.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from alt_ros.nodes.operator import Operator
     from alt_ros.training.configuration import TrainingConfig
 
-OOD_SCENARIOS = ("covered_camera", "unrelated_image", "changed_cup")
+OOD_SCENARIOS = ("covered_camera", "unrelated_image", "swapped_views")
 CALIBRATION_SEED = 1000
 RECORDING_SPEED = 4.0
 RECORDING_ATTEMPTS = 5

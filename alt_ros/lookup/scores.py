@@ -70,12 +70,12 @@ def shipped_scores(table: Table, views: Sequence[str], corrects: bool = False) -
         table: The table.
         views: Names of the encoder's views.
         corrects: Recalled motions are corrected: the arm need not be where the demonstration's
-            was.
+            was, and the motion that is recalled is not quite the one that is followed.
     """
     half = max(int(np.median(np.diff(table.episode_ends, prepend=0))) // 2, 2)
-    lasting = {"path_residual": 25, "guiding_pose": 30, "guiding_motion": 20}
+    lasting = {"path_residual": 25, "guiding_pose": 30, "guiding_motion": 10}
     if corrects:
-        del lasting["path_residual"]
+        lasting = {"guiding_pose": 30, "guiding_motion": 20}
     known = score_names(table, views)
     names = [f"{name}@{min(n, half)}" for name, n in lasting.items() if name in known]
     if not _OF_VIEWS.intersection(known):

@@ -520,9 +520,9 @@ def test_a_table_of_one_view_and_no_arms_has_fewer_scores():
 
 def test_unless_told_otherwise_the_shipped_scores_are_combined():
     held = arcs(frames=70)
-    guided = ("guiding_pose@30", "guiding_motion@20", "cosine")
-    every = ("path_residual@25", *guided)
+    every = ("path_residual@25", "guiding_pose@30", "guiding_motion@10", "cosine")
     assert chosen_scores(held, VIEWS) == shipped_scores(held, VIEWS) == every
-    assert chosen_scores(held, VIEWS, corrects=True) == guided
+    corrected = ("guiding_pose@30", "guiding_motion@20", "cosine")
+    assert chosen_scores(held, VIEWS, corrects=True) == corrected
     short = ("path_residual@2", "cosine@2", "cosine")
     assert chosen_scores(table(views=1), VIEWS[:1]) == short
