@@ -76,10 +76,9 @@ def bench_ood(
         ``scores``: name, ``MONITOR`` and ``RECALIBRATED`` among them, to threshold, false alarms,
         how many the calibration lets expect (``expected_false_alarms_95``) and, over all
         scenarios, ``failures_flagged`` (before they failed) and ``successes_stopped``;
-        ``scenarios``: name to
-        ``success`` and per score the same and ``auroc``, ``balanced_accuracy``, ``flagged`` and
-        ``delay`` (observations, the median); ``missed``: the failures that the bundle's monitor
-        did not flag in time; ``ms_per_decision``.
+        ``scenarios``: name to ``success`` and per score the same and ``auroc``,
+        ``balanced_accuracy``, ``flagged`` and ``delay`` (observations, the median); ``missed``:
+        the failures that the bundle's monitor did not flag in time; ``ms_per_decision``.
 
     Raises:
         ConfigurationError: A scenario does not exist, or there are too few calibration episodes.
