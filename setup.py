@@ -21,6 +21,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "av",
+        "diffusers>=0.30",
         "hnswlib>=0.8",
         "matplotlib",
         "mcap",
@@ -39,5 +40,9 @@ setup(
         "tyro>=0.9",
         "zarr",
     ],
+    extras_require={
+        "pusht": ["gymnasium", "pygame", "pymunk<7", "shapely"],  # and gym-pusht --no-deps
+        "remote": ["msgpack", "pyzmq", "websockets>=15"],
+    },
     entry_points={"console_scripts": ["alt = alt_ros.cli:main"]},
 )

@@ -11,15 +11,16 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``lookup``: the table, its index, retrieval and the out-of-distribution monitor
 - ``bundle``: the folder that leaves the training machine
 - ``policies``: the contract of a policy, and a file per policy
+- ``training``: the ALT encoder, and the policies that are compared with it
 - ``receding_horizon``, ``safety``, ``tracking``, ``execution``: which action is due now, what may
   be sent, whether the arm gets there, all together
 - ``control_loop``, ``joint_space``: a punctual thread, and commanded poses as joint positions
-- ``training``: a file per trained model
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs
 - ``audit``: what a policy recalled, held against what was demonstrated
 - ``nodes``: the only room that knows rclpy and messages
 - ``benchmarks``: what ``alt bench`` runs, the nodes included
-- ``diagnosis``, ``demo``, ``bench_cli``, ``cli``: the jobs of a person at a shell
+- ``studies``: what ``alt study`` runs: the papers' tables
+- ``diagnosis``, ``demo``, ``train_cli``, ``bench_cli``, ``cli``: the jobs of a person at a shell
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

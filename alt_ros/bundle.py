@@ -1,9 +1,10 @@
 """What is deployed: encoder, table, index and calibration in one folder, verified when loaded.
 
 The folder holds ``manifest.json``, ``encoder.pt`` (TorchScript), ``table.npz``, ``index.bin`` and
-``calibration.json``. The manifest states versions, shapes, units, rates and where everything came
-from, with the SHA-256 and the size of every file and of itself. Nothing is unpickled, and torch is
-imported only where the encoder is asked for.
+``calibration.json``; ``policies/`` may hold trained policies to compare with, each of which
+verifies itself (``policies.checkpoint``). The manifest states versions, shapes, units, rates and
+where everything came from, with the SHA-256 and the size of every file and of itself. Nothing is
+unpickled, and torch is imported only where the encoder is asked for.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ TABLE = "table.npz"
 INDEX = "index.bin"
 CALIBRATION = "calibration.json"
 FILES = (ENCODER, TABLE, INDEX, CALIBRATION)
+POLICIES = "policies"
 UNITS = {"position": "m", "rotation": "quaternion xyzw, rot6d", "gripper": "m", "time": "ns"}
 _SELF_HASH = "manifest_sha256"
 
@@ -283,6 +285,8 @@ def write_bundle(
         manifest[_SELF_HASH] = _manifest_hash(manifest)
         text = json.dumps(manifest, indent=2) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")
+        if (path / POLICIES).is_dir():  # what was deployed beside an older table stays
+            shutil.copytree(path / POLICIES, partial / POLICIES, copy_function=os.link)
         _replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

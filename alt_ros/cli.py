@@ -20,15 +20,17 @@ from rich.table import Column, Table
 from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError
 from alt_ros.progress import progress_bar
-from alt_ros.report import write_json
 from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say, write
+from alt_ros.train_cli import train
 
 if TYPE_CHECKING:
     from alt_ros.demonstrations.demonstration import Demonstration
 
+Policy = Literal["alt", "diffusion", "act", "vinn", "kdtree", "bc", "remote"]
 app = tyro.extras.SubcommandApp()
 data = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Look at demonstrations, or import them into a store.")
+app.command(train, name="train", help="Train a policy from a store; what was broken off goes on.")
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
 
 
@@ -67,7 +69,7 @@ def demo(
 @app.command
 def up(
     bundle: Path = DEMO_BUNDLE,
-    policy: Literal["alt"] = "alt",
+    policy: Policy = "alt",
     sim: bool = False,
     config: tuple[Path, ...] = (),
     record: Path | None = None,
@@ -77,16 +79,16 @@ def up(
 
     Args:
         bundle: Folder of the bundle.
-        policy: Which policy answers the observations.
+        policy: Which policy answers the observations; any but alt must have been deployed into
+            the bundle.
         sim: Start the simulated robot too, on simulated time.
         config: Parameter files on top of the package's own.
         record: Start the episode recorder with this folder.
         domain: Stay on this machine, in this DDS domain.
     """
-    from alt_ros.bundle import Bundle
     from alt_ros.nodes import graph as ros_graph
 
-    Bundle.load(bundle, encoder=False)  # a bad bundle is told here, before anything starts
+    nodes = ros_graph.policy_nodes(policy, bundle)  # a bad bundle is told before anything starts
     variables = ros_graph.environment(local_domain=domain)
     files = [ros_graph.share() / "config" / "alt.yaml"]
     if sim:
@@ -97,8 +99,8 @@ def up(
             graph.start("sim_bridge")
             graph.start("scripted_expert")
         graph.start("camera_sync")
-        for node in ros_graph.POLICIES[policy]:
-            graph.start(node, {"bundle": bundle.resolve()})
+        for node, parameters in nodes.items():
+            graph.start(node, parameters)
         graph.start("executor")
         if record is not None:
             graph.start("episode_recorder", {"folder": record.resolve()})
@@ -108,7 +110,7 @@ def up(
 
 @app.command(name="eval")
 def evaluate_command(
-    policy: Literal["alt"] = "alt",
+    policy: Policy = "alt",
     scenario: tuple[str, ...] = ("ind",),
     bundle: Path = DEMO_BUNDLE,
     trials: int = 31,
@@ -117,13 +119,17 @@ def evaluate_command(
     retrieval: Literal["bundle", "recall", "correct"] = "bundle",
     monitor: bool = True,
     folder: Path = Path("build/ood"),
+    sampler: Literal["ddim", "ddpm"] = "ddim",
+    denoising_steps: int = 10,
+    ensemble_decay: float | None = None,
     device: str = "auto",
     json: Path | None = None,
 ) -> None:
     """Roll a policy out in simulation, in process, without ROS.
 
     Args:
-        policy: Which policy.
+        policy: Which policy; any but alt must have been deployed into the bundle, answers every
+            Ta observations, and is watched by the bundle's monitor.
         scenario: One or more of training, ind, interpolate, anywhere, extrapolate_side,
             extrapolate_back, wrong_start, distractors, changed_cup, changed_light, moved_camera,
             blurred_camera, dimmed_camera, frozen_camera, covered_camera, swapped_views and
@@ -132,33 +138,46 @@ def evaluate_command(
         trials: Episodes of each scenario.
         seed: Of the placements.
         action_horizon: Ta, actions executed before a newer chunk takes over; 8 without monitor.
-        retrieval: As the bundle says; or recall, the motion as it was; or correct.
+        retrieval: alt: as the bundle says; or recall, the motion as it was; or correct.
         monitor: Stop at the flag; without it, count what the flag would have stopped.
-        folder: Where roll-outs without the monitor are kept, for a second run to take up.
+        folder: Where alt's roll-outs without the monitor are kept, for a second run to take up.
+        sampler: diffusion: how it denoises.
+        denoising_steps: diffusion: in how many steps, 1 to 100.
+        ensemble_decay: m of temporal ensembling, 0.01 for ACT as published; none unless given.
         device: auto, cpu or cuda.
         json: Where the figures go.
     """
     from alt_ros.benchmarks.evaluation import evaluate, evaluate_unwatched, with_retrieval
     from alt_ros.bundle import Bundle
+    from alt_ros.policies.registry import InferenceConfig
     from alt_ros.simulation.scenarios import SCENARIOS
     from alt_ros.simulation.scenarios import scenario as find_scenario
 
+    inference = InferenceConfig(
+        device=device,
+        sampler=sampler,
+        denoising_steps=denoising_steps,
+        ensemble_decay=ensemble_decay,
+    )
+    watched = monitor or policy != "alt"
     names = tuple(SCENARIOS) if scenario == ("all",) else scenario
     for name in names:
         find_scenario(name)
-    last = "right recall" if monitor else "good, flagged"
+    last = "right recall" if watched else "good, flagged"
     table = Table(Column("scenario", no_wrap=True), "success", "95 %", "flagged", last)
     results: list[dict[str, Any]] = []
     for name in names:
         with progress_bar(console, f"{policy}, {name}") as progress:
-            if monitor:
+            if watched:
                 values = evaluate(
                     bundle,
                     name,
                     trials,
                     seed=seed,
                     action_horizon=action_horizon,
-                    device=device,
+                    policy=policy,
+                    inference=inference,
+                    watched=monitor,
                     retrieval=retrieval,
                     progress=progress,
                 )
@@ -174,7 +193,7 @@ def evaluate_command(
             f"{low:.2f} to {high:.2f}",
             f"{values['flagged']} of {trials}",
             f"{values['recall']} of {trials}"
-            if monitor
+            if watched
             else f"{values['stopped']} of {values['success']}",
         )
         results.append(values)
@@ -256,98 +275,6 @@ def data_import(
 
 
 @app.command
-def train(
-    store: Positional[Path],
-    output: Positional[Path],
-    steps: int = 7200,
-    batch_size: int = 32,
-    learning_rate: float = 1e-4,
-    schedule: Literal["constant", "one_cycle"] = "constant",
-    temperature: float = 0.4,
-    image_size: tuple[int, int] = (240, 320),
-    embedding_size: int = 128,
-    shared_trunk: bool = True,
-    use_pose: bool = False,
-    augmentation: Literal["paper", "strong"] = "paper",
-    phases: int = 2,
-    contrastive_weight: float = 1.0,
-    task_weight: float = 0.0,
-    positive_reach: int = 0,
-    validation: tuple[int, ...] = (),
-    weights: Path | None = None,
-    device: str = "auto",
-    seed: int = 0,
-) -> None:
-    """Train the contrastive encoder; a run that was broken off is taken up.
-
-    Args:
-        store: Training store, from ``alt data import``.
-        output: Folder for checkpoint, TensorBoard scalars and encoder.pt.
-        steps: Optimiser steps.
-        batch_size: Frames of a batch.
-        learning_rate: Adam's.
-        schedule: constant as in the paper, or one_cycle for short runs.
-        temperature: Of NT-Xent.
-        image_size: Height and width of the network's input.
-        embedding_size: 64, 128, 256 ...
-        shared_trunk: One ResNet-18 for all views, as in the paper, or one each.
-        use_pose: Add the pose branch.
-        augmentation: paper, or strong: light, focus and things beside the task matter less.
-        phases: Common phases of the demonstrations in a batch; 0 draws frames uniformly.
-        contrastive_weight: Of NT-Xent in the loss.
-        task_weight: Of the task head's error in the loss; needed for --retrieval correct.
-        positive_reach: Frames in time that the second copy may be away from the first.
-        validation: Demonstrations, by number, held out of training.
-        weights: ResNet-18 weights to start from, a local file.
-        device: auto, cpu or cuda.
-        seed: Of weights, batches and augmentation.
-    """
-    from alt_ros.demonstrations.store import DemonstrationStore
-    from alt_ros.encoders.augmentation import AUGMENTATIONS
-    from alt_ros.encoders.spec import EncoderSpec
-    from alt_ros.training.configuration import TrainingConfig
-    from alt_ros.training.contrastive import train_encoder
-
-    opened = DemonstrationStore.open(store)
-    spec = EncoderSpec(
-        views=tuple(opened.views),
-        height=image_size[0],
-        width=image_size[1],
-        embedding_size=embedding_size,
-        shared_trunk=shared_trunk,
-        use_pose=use_pose,
-        arms=opened.layout.arms,
-    )
-    config = TrainingConfig(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        temperature=temperature,
-        augmentation=AUGMENTATIONS[augmentation],
-        phases=phases,
-        contrastive_weight=contrastive_weight,
-        task_weight=task_weight,
-        positive_reach=positive_reach,
-        validation=validation,
-        seed=seed,
-    )
-    with progress_bar(console, "training the encoder") as progress:
-        result = train_encoder(
-            opened, spec, config, output, progress=progress, weights=weights, device=device
-        )
-    assert result is not None
-    values = result.to_json()
-    write_json(output / "training.json", values)
-    held_out = values["validation"]
-    say(
-        f"written: {output}/encoder.pt; loss {result.loss_first:.3f} to {result.loss_last:.3f} "
-        f"in {result.seconds:.0f} s"
-        + ("" if held_out is None else f"; retrieval on held-out {held_out:.3f}")
-    )
-
-
-@app.command
 def index(
     store: Positional[Path],
     training: Positional[Path],
@@ -403,6 +330,22 @@ def index(
         f"({calibration.how}, {calibration.episodes} episodes)"
     )
     say(calibration.explained())
+
+
+@app.command
+def deploy(policy: Positional[Path], bundle: Positional[Path]) -> None:
+    """Put a policy into a bundle, beside its table and its monitor.
+
+    Args:
+        policy: Folder that ``alt train`` wrote; or one with remote.json, which says where a policy
+            is served.
+        bundle: Folder of the bundle; a policy of the same kind in it is replaced.
+    """
+    from alt_ros.policies.registry import deploy as put
+    from alt_ros.training.policy import POLICY
+
+    folder = put(policy / POLICY if (policy / POLICY).is_dir() else policy, bundle)
+    say(f"written: {folder}; run it with --policy {folder.name}")
 
 
 @app.command

@@ -311,8 +311,8 @@ def closed_loop_stage(
         bundle = folder / "bundle"
         graph.start("sim_bridge")
         graph.start("camera_sync")
-        for node in ros_graph.POLICIES["alt"]:
-            graph.start(node, {"bundle": bundle})
+        for node, parameters in ros_graph.policy_nodes("alt", bundle).items():
+            graph.start(node, parameters)
         graph.start("executor")
         graph.start("episode_recorder", {"folder": runs})
         for scenario, trial in plan:

@@ -6,15 +6,16 @@ ros2 launch alt_ros alt.launch.py bundle:=FOLDER [sim:=true] [record:=FOLDER] [c
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
-from alt_ros.bundle import Bundle
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.nodes import graph
+from alt_ros.policies.registry import POLICIES
 
 NO_POLICY = "none"
 
@@ -22,9 +23,9 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "policy",
         default_value="alt",
-        choices=[*graph.POLICIES, NO_POLICY],
-        description="Which policy answers the observations; none leaves policy and executor out, "
-        "to record demonstrations",
+        choices=[*POLICIES, NO_POLICY],
+        description="Which policy answers the observations: any but alt must have been deployed "
+        "into the bundle; none leaves policy and executor out, to record demonstrations",
     ),
     DeclareLaunchArgument(
         "sim",
@@ -72,12 +73,13 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
     if arguments["config"]:
         files.append(_existing(arguments["config"]))
 
-    wanted: dict[str, dict[str, str]] = {"camera_sync": {}}
+    wanted: dict[str, dict[str, Any]] = {"camera_sync": {}}
     if sim:
         wanted |= {"sim_bridge": {}, "scripted_expert": {}}
     if policy != NO_POLICY:
-        bundle = {"bundle": str(_verified(arguments["bundle"], policy))}
-        wanted |= dict.fromkeys(graph.POLICIES[policy], bundle) | {"executor": {}}
+        if not arguments["bundle"]:
+            raise ConfigurationError(f"policy '{policy}' needs a bundle: give bundle:=FOLDER")
+        wanted |= graph.policy_nodes(policy, Path(arguments["bundle"])) | {"executor": {}}
     if arguments["record"]:
         wanted["episode_recorder"] = {"folder": str(Path(arguments["record"]).resolve())}
 
@@ -111,12 +113,6 @@ def bring_down(node: str, event: ProcessExited, context: LaunchContext) -> None:
     """
     if not context.is_shutdown:
         raise AltError(f"node '{node}' ended with status {event.returncode}: stopping the others")
-
-
-def _verified(bundle: str, policy: str) -> Path:
-    if not bundle:
-        raise ConfigurationError(f"policy '{policy}' needs a bundle: give bundle:=FOLDER")
-    return Bundle.load(Path(bundle).resolve(), encoder=False).path
 
 
 def _existing(config: str) -> Path:

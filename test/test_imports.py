@@ -95,11 +95,25 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import alt_ros.types, scipy", heavy) >= {"numpy", "scipy"}  # the probe sees
 
 
+NETWORKS = {
+    f"alt_ros.policies.{name}"
+    for name in (
+        "act",
+        "behavior_cloning",
+        "denoising_transformer",
+        "diffusion",
+        "network",
+        "network_policy",
+        "temporal_unet",
+        "vinn",
+    )
+}
 TORCH_FREE = [
     name_of(module)
     for module in MODULES
     if len(module.relative_to(PACKAGE).parts) == 1
     or room_of(module) in ("demonstrations", "lookup", "policies", "simulation", "audit")
+    if name_of(module) not in NETWORKS
 ]
 
 

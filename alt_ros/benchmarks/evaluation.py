@@ -16,6 +16,8 @@ from alt_ros.lookup.correction import CorrectionConfig
 from alt_ros.lookup.monitor import OodMonitor
 from alt_ros.lookup.retrieval import Retrieval
 from alt_ros.policies.alt import AltPolicy
+from alt_ros.policies.policy import Policy
+from alt_ros.policies.registry import ALT, InferenceConfig, load_policy
 from alt_ros.progress import Advance
 from alt_ros.receding_horizon import HorizonConfig
 from alt_ros.report import machine
@@ -34,7 +36,9 @@ def evaluate(
     *,
     seed: int,
     action_horizon: int,
-    device: str,
+    policy: str = ALT,
+    inference: InferenceConfig | None = None,
+    watched: bool = True,
     retrieval: str = "bundle",
     image_size: tuple[int, int] = (128, 128),
     progress: Advance = lambda done, total: None,
@@ -48,8 +52,11 @@ def evaluate(
             scenario re-places it.
         seed: Of the placements.
         action_horizon: Ta.
-        device: auto, cpu or cuda.
-        retrieval: See ``with_retrieval``.
+        policy: Which policy; any but ALT answers every Ta observations, and is watched by the
+            bundle's monitor.
+        inference: How it answers.
+        watched: Stop at the monitor's flag; ALT always does, see ``evaluate_unwatched``.
+        retrieval: ALT: see ``with_retrieval``.
         image_size: (height, width) of the cameras, pixels.
         progress: Called after every episode.
 
@@ -59,22 +66,68 @@ def evaluate(
 
     Raises:
         ConfigurationError: The scenario does not exist.
-        BundleError: The bundle cannot be loaded.
+        BundleError: The bundle cannot be loaded, or holds no such policy.
+    """
+    inference = inference or InferenceConfig()
+    monitor: AltPolicy | None = None
+    if policy == ALT or watched:
+        loaded = Bundle.load(bundle, device=inference.device, threads=inference.threads)
+        monitor = AltPolicy(with_retrieval(loaded, retrieval))
+    if policy == ALT:
+        assert monitor is not None
+        acting, monitor, act_every = monitor, None, 1
+    else:
+        acting, act_every = load_policy(policy, bundle, inference), action_horizon
+    with CupGraspSimulation(image_size) as simulation:
+        episodes = roll_out(
+            simulation,
+            acting,
+            scenario,
+            range(trials),
+            seed=seed,
+            action_horizon=action_horizon,
+            monitor=monitor,
+            act_every=act_every,
+            progress=progress,
+        )
+    figures = summarize(scenario, episodes)
+    return figures | {"policy": policy, "seed": seed, "machine": machine()}
+
+
+def roll_out(
+    simulation: CupGraspSimulation,
+    policy: Policy,
+    scenario: str,
+    trials: Sequence[int],
+    *,
+    seed: int,
+    action_horizon: int,
+    monitor: Policy | None = None,
+    act_every: int = 1,
+    progress: Advance = lambda done, total: None,
+) -> list[Episode]:
+    """Run trials of a scenario, see ``run_episode``.
+
+    Raises:
+        ConfigurationError: The scenario does not exist.
     """
     family = find_scenario(scenario)
-    policy = AltPolicy(with_retrieval(Bundle.load(bundle, device=device), retrieval))
-    simulation = CupGraspSimulation(image_size)
     episodes: list[Episode] = []
-    try:
-        for trial in range(trials):
-            horizon = HorizonConfig(action_horizon=action_horizon)
-            episodes.append(
-                run_episode(simulation, policy, family, trial, seed=seed, horizon=horizon)
+    for done, trial in enumerate(trials, start=1):
+        episodes.append(
+            run_episode(
+                simulation,
+                policy,
+                family,
+                trial,
+                seed=seed,
+                horizon=HorizonConfig(action_horizon=action_horizon),
+                monitor=monitor,
+                act_every=act_every,
             )
-            progress(trial + 1, trials)
-    finally:
-        simulation.close()
-    return summarize(scenario, episodes) | {"seed": seed, "machine": machine()}
+        )
+        progress(done, len(trials))
+    return episodes
 
 
 def with_retrieval(bundle: Bundle, retrieval: str) -> Bundle:
@@ -163,7 +216,6 @@ def summarize(scenario: str, episodes: Sequence[Episode]) -> dict[str, Any]:
     low, high = wilson_interval(success, len(episodes))
     delays = [episode.flag_delay for episode in episodes if episode.flagged]
     return {
-        "policy": "alt",
         "scenario": scenario,
         "success": success,
         "trials": len(episodes),

@@ -54,8 +54,8 @@ def measure_pipeline(
     with ros_graph.Graph(log_folder, variables, files) as graph:
         graph.start("sim_bridge")
         graph.start("camera_sync")
-        for node in ros_graph.POLICIES["alt"]:
-            graph.start(node, {"bundle": bundle.resolve()})
+        for node, parameters in ros_graph.policy_nodes("alt", bundle).items():
+            graph.start(node, parameters)
         with Operator(graph.check) as operator:
             probe = PipelineProbe(operator.node)
             deadline = time.monotonic() + 60.0 + observations / 10.0

@@ -54,14 +54,11 @@ def run_soak(
 
     config = ros_graph.share() / "config"
     files = [config / "alt.yaml", config / "simulation.yaml"]
+    parameters = ros_graph.policy_nodes("alt", bundle)
+    parameters["episode_recorder"] = {"folder": log_folder.resolve() / "bags"}
     with ros_graph.Graph(log_folder, variables, files) as graph:
         for node in NODES:
-            parameters: dict[str, Any] = {}
-            if node in ros_graph.POLICIES["alt"]:
-                parameters = {"bundle": bundle.resolve()}
-            elif node == "episode_recorder":
-                parameters = {"folder": log_folder.resolve() / "bags"}
-            graph.start(node, parameters)
+            graph.start(node, parameters.get(node, {}))
         with DrillConsole(graph.check) as console:
             console.wait_for("the first decision", lambda: bool(console.flags), START_SECONDS)
             return _soak(graph, console, 60.0 * minutes, progress)

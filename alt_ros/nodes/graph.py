@@ -13,8 +13,27 @@ from typing import Any
 
 from alt_ros.errors import AltError, DependencyError
 
-POLICIES = {"alt": ("encoder", "lookup")}
 STOP_SECONDS = 5.0
+
+
+def policy_nodes(policy: str, bundle: Path) -> dict[str, dict[str, Any]]:
+    """Return the nodes that a policy needs, and their parameters.
+
+    Any policy but ALT is watched by the bundle's monitor: the encoder and the lookup run beside
+    it, and publish decisions, no chunks.
+
+    Raises:
+        BundleError: The bundle does not hold the policy, or either is damaged.
+    """
+    from alt_ros.bundle import Bundle
+    from alt_ros.policies.registry import ALT, verify
+
+    folder = {"bundle": str(Bundle.load(bundle.resolve(), encoder=False).path)}
+    if policy == ALT:
+        return {"encoder": folder, "lookup": folder}
+    verify(policy, bundle)
+    watching = folder | {"publish_chunks": False}
+    return {"encoder": folder, "lookup": watching, "policy": folder | {"policy": policy}}
 
 
 def prefix() -> Path:

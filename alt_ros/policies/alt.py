@@ -63,6 +63,10 @@ class AltPolicy(Policy):
         """See ``Policy.reset``."""
         self.lookup.reset()
 
+    def observe(self, observation: Observation) -> None:
+        """See ``Policy.observe``: the monitor looks at every observation."""
+        self.act(observation)
+
     def act(self, observation: Observation) -> PolicyOutput:
         """See ``Policy.act``."""
         chunk, decision = self.lookup.step(self.encoder.embed(observation).query(observation))

@@ -1,4 +1,4 @@
-"""The contract of a policy: an observation in, a chunk and a decision out.
+"""The contract of a policy: an observation in, a chunk out, and a decision where it watches.
 
 Every policy of the package, and of yours, passes ``test/policies/policy_conformance.py``.
 """
@@ -17,18 +17,19 @@ class PolicyOutput:
 
     Attributes:
         chunk: Actions from the observation's stamp on; None where the policy has none yet.
-        ood: Whether the observation is out of the demonstrations' distribution.
+        ood: Whether the observation is out of the demonstrations' distribution; None where the
+            policy does not watch for that: a monitor must, beside it.
     """
 
     chunk: ActionChunk | None
-    ood: OodDecision
+    ood: OodDecision | None
 
 
 class Policy(ABC):
     """Maps observations, in the order of their stamps, to chunks.
 
     Between two resets the outputs are a function of the observations alone: no clock, no hidden
-    randomness.
+    randomness. What a policy draws at random it draws from its seed and the observation's stamp.
     """
 
     @property
@@ -54,6 +55,17 @@ class Policy(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Begin a new episode: the next output depends on nothing seen before."""
+
+    @abstractmethod
+    def observe(self, observation: Observation) -> None:
+        """Take an observation that need not be answered; ``act`` takes its own.
+
+        A robot sees more often than a slow policy answers; what lies between belongs to the
+        policy's history all the same.
+
+        Raises:
+            DataError: The observation lacks a view, or does not fit otherwise.
+        """
 
     @abstractmethod
     def act(self, observation: Observation) -> PolicyOutput:

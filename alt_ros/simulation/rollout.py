@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.execution import Executor, Moment
-from alt_ros.policies.policy import Policy
+from alt_ros.policies.policy import Policy, PolicyOutput
 from alt_ros.receding_horizon import HorizonConfig
 from alt_ros.safety import SafetyLimits
 from alt_ros.simulation.cup_grasp import CupGraspSimulation
@@ -39,7 +39,7 @@ class Episode:
         recalled: The demonstration that most commands came from; -1 without a command.
         commands: Commands sent.
         seconds: Simulated length.
-        path: (n, 3) measured positions, one per observation, metres.
+        poses: (n, 7) measured, one per observation, metres and quaternion x, y, z, w.
         cup: (n, 7) poses of the cup, one per observation.
         reason: State and reason of the executor at the end.
     """
@@ -53,7 +53,7 @@ class Episode:
     recalled: int
     commands: int
     seconds: float
-    path: NDArray[np.float64]
+    poses: NDArray[np.float64]
     cup: NDArray[np.float64]
     reason: str
 
@@ -67,6 +67,8 @@ def run_episode(
     seed: int = 0,
     limits: SafetyLimits | None = None,
     horizon: HorizonConfig | None = None,
+    monitor: Policy | None = None,
+    act_every: int = 1,
     max_seconds: float = 7.0,
 ) -> Episode:
     """Run one trial of a scenario.
@@ -79,18 +81,23 @@ def run_episode(
         seed: Of the evaluation.
         limits: The executor's; None takes the defaults.
         horizon: The executor's; None takes the defaults.
+        monitor: Watches beside a policy that does not: its decisions count, not its chunks.
+        act_every: Observations from one that the policy answers to the next; with Ta a slow
+            policy answers just those whose chunks would be followed.
         max_seconds: Simulated time after which the episode ends without success.
     """
     setup = scenario.trial(trial, seed)
     simulation.reset(setup.placement, setup.disturbance, setup.seed, start=setup.start)
     policy.reset()
+    if monitor is not None:
+        monitor.reset()
     executor = Executor(limits or SafetyLimits(), horizon or HorizonConfig())
     start = simulation.time
     pose, gripper = simulation.pose(), simulation.gripper()
     target_pose, target_gripper = pose, gripper
     recalled: Counter[int] = Counter()
     sources: dict[int, int] = {}
-    path: list[NDArray[np.float64]] = []
+    poses: list[NDArray[np.float64]] = []
     cup: list[NDArray[np.float64]] = []
     flag_delay, commands, lifted_since = float("nan"), 0, 0
     success = False
@@ -100,14 +107,21 @@ def run_episode(
         executor.observe_pose(simulation.pose(), now, at)
         executor.observe_gripper(simulation.gripper())
         if (now - start) % FRAME_PERIOD == 0:
-            path.append(simulation.pose()[:3])
+            seen, output = _observation(simulation), PolicyOutput(None, None)
+            if len(poses) % act_every == 0:
+                output = policy.act(seen)
+            else:
+                policy.observe(seen)
+            poses.append(simulation.pose())
             cup.append(simulation.cup_pose())
-            output = policy.act(_observation(simulation))
+            ood = output.ood if monitor is None else monitor.act(seen).ood
             executor.observe_observation(at)
-            executor.observe_ood(output.ood, at)
-            if output.ood.flag and np.isnan(flag_delay):
+            if ood is not None:
+                executor.observe_ood(ood, at)
+            flag = ood is not None and ood.flag
+            if flag and np.isnan(flag_delay):
                 flag_delay = (now - start) / NANOSECONDS
-            if output.chunk is not None and not output.ood.flag:
+            if output.chunk is not None and not flag:
                 executor.offer_chunk(output.chunk, at)
                 source = output.chunk.source
                 sources[output.chunk.stamp] = -1 if source is None else source.demonstration
@@ -131,7 +145,7 @@ def run_episode(
         recalled=recalled.most_common(1)[0][0] if recalled else -1,
         commands=commands,
         seconds=(simulation.time - start) / NANOSECONDS,
-        path=np.array(path),
+        poses=np.array(poses),
         cup=np.array(cup),
         reason=f"{executor.state.value}: {executor.reason}",
     )

@@ -86,7 +86,7 @@ def train_encoder(
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(store, spec, config, weights, compute_device(device))
     first = run.resume(output / CHECKPOINT)
-    writer = _writer(output, first) if tensorboard else None
+    writer = tensorboard_writer(output, first) if tensorboard else None
     started = time.monotonic()
     with torch.random.fork_rng(devices=[]):
         for step in range(first, config.steps):
@@ -126,7 +126,12 @@ def train_encoder(
     return result
 
 
-def _writer(output: Path, step: int) -> SummaryWriter:
+def tensorboard_writer(output: Path, step: int) -> SummaryWriter:
+    """Return where scalars go; what an earlier run wrote from ``step`` on is dropped.
+
+    Raises:
+        DependencyError: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as error:

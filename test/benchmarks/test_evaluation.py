@@ -30,7 +30,7 @@ def episode(trial: int, **changes) -> Episode:
         "recalled": trial,
         "commands": 380,
         "seconds": 3.8049,
-        "path": np.zeros((4, 3)),
+        "poses": np.zeros((4, 7)),
         "cup": np.zeros((4, 7)),
         "reason": "running: following chunks",
     }

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from alt_ros.errors import AltError
 from alt_ros.policies.policy import Policy, PolicyOutput
 from alt_ros.types import ActionLayout, Observation
 
 EPISODE = 6
+# The fixtures serve all examples, and every subclass runs the same test: both on purpose.
+_ON_PURPOSE = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+SHAPES = settings(max_examples=6, deadline=None, suppress_health_check=_ON_PURPOSE)
 
 
 class PolicyConformance:
@@ -58,8 +64,12 @@ class PolicyConformance:
                 assert 1 <= len(chunk.actions) <= policy.horizon
                 assert chunk.actions.dtype == np.float64
 
-    def test_every_output_holds_a_decision_that_agrees_with_itself(self, policy, observe):
-        for output in self.episode(policy, observe):
+    def test_a_decision_agrees_with_itself_and_is_given_always_or_never(self, policy, observe):
+        outputs = self.episode(policy, observe)
+        assert len({output.ood is None for output in outputs}) == 1
+        for output in outputs:
+            if output.ood is None:
+                continue
             assert isinstance(output.ood.flag, bool)
             assert np.isfinite(output.ood.threshold)
             assert output.ood.view in ("", *policy.views)
@@ -75,6 +85,35 @@ class PolicyConformance:
             if one.chunk is not None and other.chunk is not None:
                 assert one.chunk.actions.tobytes() == other.chunk.actions.tobytes()
                 assert one.chunk.source == other.chunk.source
+
+    def test_what_was_only_observed_counts_like_what_was_answered(self, policy, observe):
+        answered = self.episode(policy, observe)[-1]
+        policy.reset()
+        for i in range(EPISODE - 1):
+            policy.observe(observe(i, i * policy.period))
+        last = policy.act(observe(EPISODE - 1, (EPISODE - 1) * policy.period))
+        assert last.ood == answered.ood
+        assert np.array_equal(last.chunk.actions, answered.chunk.actions)
+
+    def test_a_gap_in_the_stamps_is_a_reset(self, policy, observe):
+        start = 10**12
+        self.episode(policy, observe)
+        after_gap = self.episode(policy, observe, start=start)
+        policy.reset()
+        for one, other in zip(after_gap, self.episode(policy, observe, start=start), strict=True):
+            assert one.ood == other.ood
+            assert np.array_equal(one.chunk.actions, other.chunk.actions)
+
+    @SHAPES
+    @given(height=st.integers(8, 200), width=st.integers(8, 200), seed=st.integers(0, 99))
+    def test_images_of_any_size_are_answered(self, policy, observe, height, width, seed):
+        rng = np.random.default_rng(seed)
+        seen = observe(0, 0)
+        shape = height, width, 3
+        images = {view: rng.integers(0, 256, shape, dtype=np.uint8) for view in seen.images}
+        policy.reset()
+        output = policy.act(replace(seen, images=images))
+        assert output.chunk.actions.shape[1] == policy.layout.size
 
     def test_a_chunk_may_be_changed_without_changing_the_policy(self, policy, observe):
         first = self.episode(policy, observe)
@@ -100,3 +139,5 @@ class PolicyConformance:
         lacking = Observation(0, images, whole.poses, whole.grippers, whole.state)
         with pytest.raises(AltError, match=view):
             policy.act(lacking)
+        with pytest.raises(AltError, match=view):
+            policy.observe(lacking)

@@ -87,15 +87,15 @@ def test_the_demonstration_of_most_commands_is_the_recalled_one(undisturbed):
 
 def test_the_path_holds_one_position_per_observation_and_ends_lifted(undisturbed):
     frames = math.ceil(undisturbed.seconds * NANOSECONDS / FRAME_PERIOD)
-    assert undisturbed.path.shape == (frames, 3)
-    lowest = undisturbed.path[:, 2].min()
-    assert undisturbed.path[-1, 2] > lowest + 0.05
+    assert undisturbed.poses.shape == (frames, 7)
+    lowest = undisturbed.poses[:, 2].min()
+    assert undisturbed.poses[-1, 2] > lowest + 0.05
 
 
 def test_the_same_policy_and_trial_give_the_same_episode(simulation, undisturbed):
     ind = scenario("ind")
     again = run_episode(simulation, ExpertPolicy(ind.trial(0).placement), ind, 0)
-    np.testing.assert_array_equal(again.path, undisturbed.path)
+    np.testing.assert_array_equal(again.poses, undisturbed.poses)
     assert again.commands == undisturbed.commands
 
 
@@ -113,7 +113,7 @@ def test_a_flag_from_the_start_lets_no_command_out(simulation):
     episode = run_episode(simulation, policy, ind, 0, max_seconds=1.0)
     assert (episode.commands, episode.recalled) == (0, -1)
     assert (episode.flagged, episode.flag_delay, episode.success) == (True, 0.0, False)
-    assert np.ptp(episode.path, axis=0).max() < 2e-3, "the arm stands still"
+    assert np.ptp(episode.poses[:, :3], axis=0).max() < 2e-3, "the arm stands still"
 
 
 def test_a_flag_on_the_way_ends_the_commands_within_the_braking_time(simulation):
@@ -125,7 +125,7 @@ def test_a_flag_on_the_way_ends_the_commands_within_the_braking_time(simulation)
     before = 0.4 * CONTROL_RATE
     assert before - 10 <= episode.commands <= before + BRAKING * CONTROL_RATE + 1
     assert episode.reason == "holding: scene is out of distribution"
-    moved = np.linalg.norm(np.diff(episode.path, axis=0), axis=1)
+    moved = np.linalg.norm(np.diff(episode.poses[:, :3], axis=0), axis=1)
     assert moved[7] > 5e-3, "it moved when the flag went up"
     assert moved[-20:].max() < 1e-3, "and came to rest"
 
