@@ -286,7 +286,7 @@ def write_bundle(
         text = json.dumps(manifest, indent=2) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")
         if (path / POLICIES).is_dir():  # what was deployed beside an older table stays
-            shutil.copytree(path / POLICIES, partial / POLICIES, copy_function=os.link)
+            shutil.copytree(path / POLICIES, partial / POLICIES)
         _replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

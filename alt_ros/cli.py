@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError
 from alt_ros.progress import progress_bar
+from alt_ros.study_cli import study
 from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say, write
 from alt_ros.train_cli import train
 
@@ -32,6 +33,7 @@ data = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Look at demonstrations, or import them into a store.")
 app.command(train, name="train", help="Train a policy from a store; what was broken off goes on.")
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
+app.command(study)
 
 
 @app.command

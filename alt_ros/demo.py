@@ -27,9 +27,7 @@ from alt_ros.progress import progress_bar
 from alt_ros.report import write_json
 
 if TYPE_CHECKING:
-    from alt_ros.encoders.spec import EncoderSpec
     from alt_ros.nodes.operator import Operator
-    from alt_ros.training.configuration import TrainingConfig
 
 OOD_SCENARIOS = ("covered_camera", "unrelated_image", "swapped_views")
 CALIBRATION_SEED = 1000
@@ -180,6 +178,7 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
     from alt_ros.demonstrations.formats import open_demonstrations
     from alt_ros.demonstrations.store import DemonstrationStore, is_store, write_store
     from alt_ros.training.alt_bundle import build_bundle
+    from alt_ros.training.configuration import cup_training
     from alt_ros.training.contrastive import train_encoder
 
     report = folder / "training.json"
@@ -203,7 +202,7 @@ def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[st
         shutil.rmtree(folder / "training", ignore_errors=True)  # of other demonstrations
     store = DemonstrationStore.open(folder / "store")
     calibration = DemonstrationStore.open(folder / "calibration_store")
-    spec, config = demo_training(tuple(store.views), options.seed)
+    spec, config = cup_training(store.views, options.seed)
     start = time.monotonic()
     with progress_bar(console, "training the encoder") as progress:
         result = train_encoder(store, spec, config, folder / "training", progress=progress)
@@ -232,33 +231,6 @@ def _is_readable(bundle: Path, console: Console) -> bool:
         console.print(f"bundle: built again ({error})")
         return False
     return True
-
-
-def demo_training(
-    views: tuple[str, ...], seed: int, steps: int = 80
-) -> tuple[EncoderSpec, TrainingConfig]:
-    """Return the encoder and the training that fit the demo's scene and a minute of two cores.
-
-    Small images, few steps of two frames per demonstration and a one-cycle learning rate in place
-    of the paper's 240x320, 7,200 steps and constant rate; architecture and loss are the paper's.
-    Crops are milder and the temperature is lower: where the cup stands must be told apart.
-    """
-    from alt_ros.encoders.augmentation import AugmentationConfig
-    from alt_ros.encoders.spec import EncoderSpec
-    from alt_ros.training.configuration import TrainingConfig
-
-    spec = EncoderSpec(views=views, height=48, width=48)
-    config = TrainingConfig(
-        steps=steps,
-        batch_size=62,
-        learning_rate=1e-3,
-        schedule="one_cycle",
-        temperature=0.1,
-        augmentation=AugmentationConfig(crop_scale=0.95),
-        checkpoint_every=10,
-        seed=seed,
-    )
-    return spec, config
 
 
 @dataclass(frozen=True)

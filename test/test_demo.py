@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from alt_ros.demo import DemoOptions, _commands_after_hold, demo_training
+from alt_ros.demo import DemoOptions, _commands_after_hold
 from alt_ros.simulation.scenarios import TRAINING_PLACEMENTS
+from alt_ros.training.configuration import cup_training
 
 CHECK = Path(__file__).parents[1] / "environment" / "check_demo.py"
 HOLD = 10.0
@@ -87,13 +88,9 @@ def test_an_arm_that_was_never_commanded_has_no_commands():
     assert _commands_after_hold(operator([], HOLD)) == (0, 0)
 
 
-def test_training_fits_the_demonstrations_and_takes_its_options():
-    spec, config = demo_training(("wrist", "third_person"), seed=5, steps=7)
-    assert spec.views == ("wrist", "third_person")
-    assert (config.seed, config.steps) == (5, 7)
-    assert (config.schedule, config.validation) == ("one_cycle", ())
+def test_a_batch_of_the_training_holds_two_frames_of_each_demonstration():
+    _, config = cup_training(("wrist",), seed=0)
     assert config.batch_size == 2 * DemoOptions().demonstrations
-    assert demo_training(("wrist",), seed=0)[1].steps > 7
 
 
 def test_every_demonstration_has_a_placement_of_its_own():

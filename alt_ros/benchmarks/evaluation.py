@@ -104,6 +104,7 @@ def roll_out(
     action_horizon: int,
     monitor: Policy | None = None,
     act_every: int = 1,
+    watched: bool = True,
     progress: Advance = lambda done, total: None,
 ) -> list[Episode]:
     """Run trials of a scenario, see ``run_episode``.
@@ -124,6 +125,7 @@ def roll_out(
                 horizon=HorizonConfig(action_horizon=action_horizon),
                 monitor=monitor,
                 act_every=act_every,
+                watched=watched,
             )
         )
         progress(done, len(trials))

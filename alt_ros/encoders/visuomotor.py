@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from alt_ros.encoders.torchvision_import import import_torchvision
+from alt_ros.errors import ConfigurationError
 from alt_ros.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 CHANNELS_PER_GROUP = 16
@@ -80,12 +81,27 @@ class SpatialSoftmax(nn.Module):
         """Return positions (N, 2 K), x and y in [-1, 1], for maps (N, C, h, w)."""
         maps = self.reduce(features)
         height, width = maps.shape[-2:]
+        if height * width < 2:
+            raise ConfigurationError(
+                "policy: the images are too small, one place is left of them where a spatial "
+                "softmax should find things: take larger ones"
+            )
         weights = maps.flatten(2).softmax(dim=-1).unflatten(2, (height, width))
         x = torch.linspace(-1.0, 1.0, width, device=maps.device)
         y = torch.linspace(-1.0, 1.0, height, device=maps.device)
         across = (weights.sum(dim=2) * x).sum(dim=-1)
         down = (weights.sum(dim=3) * y).sum(dim=-1)
         return torch.cat([across, down], dim=1)
+
+
+def check_crop(share: float) -> None:
+    """Require a share of height and width.
+
+    Raises:
+        ConfigurationError: It is not above 0 and at most 1.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ConfigurationError(f"policy: crop must be above 0 and at most 1, got {share}")
 
 
 def normalized_crop(images: Tensor, share: float, random: bool) -> Tensor:
@@ -142,6 +158,7 @@ class VisuomotorEncoder(nn.Module):
         crop: float = 0.9,
     ) -> None:
         super().__init__()
+        check_crop(crop)
         self.crop = crop
         self.size = views * features
         self.trunks = nn.ModuleList(Trunk(width, pool) for _ in range(views))

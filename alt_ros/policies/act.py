@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alt_ros.encoders.visuomotor import Trunk, normalized_crop
+from alt_ros.encoders.visuomotor import Trunk, check_crop, normalized_crop
 from alt_ros.errors import ConfigurationError
 from alt_ros.policies.network import Batch, PolicyNetwork
 from alt_ros.policies.spec import PolicySpec
@@ -65,6 +65,7 @@ class ActNetwork(PolicyNetwork):
         shape = SIZES[spec.size]
         width: int = shape["width"]
         self.crop = float(spec.settings.get("crop", 0.9))
+        check_crop(self.crop)
 
         def encoder(layers: int) -> nn.TransformerEncoder:
             layer = nn.TransformerEncoderLayer(

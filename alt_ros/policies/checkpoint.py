@@ -5,6 +5,7 @@ Nothing is unpickled, and no torch is needed to read it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from alt_ros.policies.spec import PolicySpec
 FORMAT = 1
 MANIFEST = "policy.json"
 WEIGHTS = "weights.safetensors"
+_SELF_HASH = "manifest_sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,15 @@ class PolicyCheckpoint:
     def parameters(self) -> int:
         """Number of values of all arrays."""
         return sum(array.size for array in self.arrays.values())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of spec and arrays, in hexadecimal: equal only where every bit is."""
+        digest = hashlib.sha256(json.dumps(self.spec.to_json(), sort_keys=True).encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @property
     def nbytes(self) -> int:
@@ -70,19 +81,23 @@ class PolicyCheckpoint:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+            arrays = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
             save_file(arrays, partial / WEIGHTS)
-            manifest = {
+            manifest: dict[str, Any] = {
                 "format": FORMAT,
                 "package_version": alt_ros.__version__,
                 "spec": self.spec.to_json(),
                 "provenance": dict(self.provenance),
                 "weights_sha256": file_sha256(partial / WEIGHTS),
             }
+            manifest[_SELF_HASH] = _hash(manifest)
             text = json.dumps(manifest, indent=2) + "\n"
             (partial / MANIFEST).write_text(text, encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            if folder.exists():
+                folder.replace(old)
             partial.replace(folder)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return folder
@@ -107,6 +122,11 @@ class PolicyCheckpoint:
                     f"policy '{folder}' is of format {manifest['format']}, this alt_ros "
                     f"{alt_ros.__version__} reads {FORMAT}: train it anew, or update alt_ros"
                 )
+            if manifest.get(_SELF_HASH) != _hash(manifest):
+                raise BundleError(
+                    f"policy '{folder}': {MANIFEST} was changed after it was written: train it "
+                    "again, or copy it again"
+                )
             spec = PolicySpec.from_json(manifest["spec"])
             sha256, provenance = str(manifest["weights_sha256"]), manifest["provenance"]
         except BundleError:
@@ -122,3 +142,8 @@ class PolicyCheckpoint:
             return cls(spec, load_file(folder / WEIGHTS), provenance)
         except (OSError, SafetensorError) as error:
             raise BundleError(f"policy '{folder}': {WEIGHTS} is damaged: {error}") from error
+
+
+def _hash(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != _SELF_HASH}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -134,11 +134,12 @@ class DiffusionNetwork(PolicyNetwork):
 
     Args:
         spec: What it takes and gives; ``settings``: ``architecture`` "cnn" or "transformer",
-            ``crop`` of the images.
+            ``crop`` of the images, ``draws`` of the noise for each window in training.
         sampler: How a sequence is denoised.
 
     Raises:
-        ConfigurationError: There is no such architecture, or the U-Net cannot halve Tp.
+        ConfigurationError: There is no such architecture, ``draws`` is below 1, or the U-Net
+            cannot halve Tp.
     """
 
     def __init__(self, spec: PolicySpec, sampler: SamplerConfig | None = None) -> None:
@@ -149,6 +150,9 @@ class DiffusionNetwork(PolicyNetwork):
                 f"diffusion: architecture must be one of {', '.join(ARCHITECTURES)}, got "
                 f"'{architecture}'"
             )
+        self.draws = int(spec.settings.get("draws", 1))
+        if self.draws < 1:
+            raise ConfigurationError(f"diffusion: draws must be at least 1, got {self.draws}")
         self.diffusion = Diffusion(sampler)
         encoder = VisuomotorEncoder(
             len(spec.views), crop=float(spec.settings.get("crop", 0.9)), **ENCODERS[spec.size]
@@ -178,7 +182,10 @@ class DiffusionNetwork(PolicyNetwork):
     def loss(self, batch: Batch) -> Tensor:
         """See ``PolicyNetwork.loss``."""
         condition = self.conditioning(batch.images, self.state(batch.state))
-        return self.diffusion.loss(self.denoiser, self.actions(batch.actions), condition)
+        # Encoding images is most of the work: each is used for several draws of the noise.
+        condition = condition.repeat_interleave(self.draws, dim=0)
+        actions = self.actions(batch.actions).repeat_interleave(self.draws, dim=0)
+        return self.diffusion.loss(self.denoiser, actions, condition)
 
     def predict(self, images: Tensor, state: Tensor, generator: torch.Generator) -> Tensor:
         """See ``PolicyNetwork.predict``."""

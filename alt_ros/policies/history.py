@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from alt_ros.errors import ConfigurationError
 from alt_ros.types import NANOSECONDS, Observation
 
 RESET_GAP = 2 * NANOSECONDS
@@ -14,10 +15,15 @@ class History:
     """Keeps the last To observations; a gap in the stamps empties it.
 
     Args:
-        horizon: To, at least 1.
+        horizon: To.
+
+    Raises:
+        ConfigurationError: To is below 1.
     """
 
     def __init__(self, horizon: int) -> None:
+        if horizon < 1:
+            raise ConfigurationError(f"history: To must be at least 1, got {horizon}")
         self._kept: deque[Observation] = deque(maxlen=horizon)
         self._horizon = horizon
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alt_ros.bundle import MANIFEST as BUNDLE_MANIFEST
 from alt_ros.bundle import POLICIES as FOLDER
+from alt_ros.bundle import Bundle
 from alt_ros.errors import BundleError, ConfigurationError
 from alt_ros.policies.alt import AltPolicy
 from alt_ros.policies.checkpoint import MANIFEST, PolicyCheckpoint
@@ -16,6 +17,7 @@ from alt_ros.policies.policy import Policy
 from alt_ros.policies.remote import FILE as REMOTE_FILE
 from alt_ros.policies.remote import RemoteConfig, RemotePolicy
 from alt_ros.policies.spec import PolicySpec
+from alt_ros.types import ActionLayout
 
 if TYPE_CHECKING:
     from alt_ros.policies.network import PolicyNetwork
@@ -47,6 +49,13 @@ class InferenceConfig:
     sampler: str = "ddim"
     denoising_steps: int = 10
     ensemble_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or (self.threads is not None and self.threads < 1):
+            raise ConfigurationError(
+                f"policy: seed must not be negative and threads at least 1, got {self.seed} and "
+                f"{self.threads}"
+            )
 
 
 def build_network(spec: PolicySpec, config: InferenceConfig | None = None) -> PolicyNetwork:
@@ -90,21 +99,29 @@ def load_policy(name: str, path: Path, config: InferenceConfig | None = None) ->
         BundleError: The folder does not hold it, or is damaged.
     """
     config = config or InferenceConfig()
-    if name not in POLICIES:
+    if name == ALT:
+        return AltPolicy.load(path, device=config.device, threads=config.threads)
+    found = _read(name, path)
+    if isinstance(found, RemoteConfig):
+        return RemotePolicy(found)
+    return trained_policy(found, config)
+
+
+def _read(name: str, path: Path) -> PolicyCheckpoint | RemoteConfig:
+    """Return what is known of a policy without torch, verified."""
+    if name not in COMPARED:
         raise ConfigurationError(
             f"policy '{name}' does not exist: choose one of {', '.join(POLICIES)}"
         )
-    if name == ALT:
-        return AltPolicy.load(path, device=config.device, threads=config.threads)
     folder = policy_folder(name, path)
     if name == REMOTE:
-        return RemotePolicy.load(folder)
+        return RemoteConfig.load(folder)
     checkpoint = PolicyCheckpoint.load(folder)
     if checkpoint.spec.policy != name:
         raise BundleError(
             f"policy '{path}' is '{checkpoint.spec.policy}', asked for is '{name}': name the other"
         )
-    return trained_policy(checkpoint, config)
+    return checkpoint
 
 
 def verify(name: str, path: Path) -> None:
@@ -114,11 +131,7 @@ def verify(name: str, path: Path) -> None:
         BundleError: The folder does not hold it, or it is damaged.
         ConfigurationError: The description of a served policy is damaged.
     """
-    folder = policy_folder(name, path)
-    if name == REMOTE:
-        RemoteConfig.load(folder)
-    else:
-        PolicyCheckpoint.load(folder)
+    _read(name, path)
 
 
 def trained_policy(checkpoint: PolicyCheckpoint, config: InferenceConfig | None = None) -> Policy:
@@ -139,8 +152,6 @@ def trained_policy(checkpoint: PolicyCheckpoint, config: InferenceConfig | None 
     from alt_ros.policies.temporal_ensemble import TemporalEnsemble
 
     if config.threads is not None:
-        if config.threads < 1:
-            raise ConfigurationError(f"policy: threads must be at least 1, got {config.threads}")
         torch.set_num_threads(config.threads)
     network = build_network(checkpoint.spec, config)
     weights: dict[str, Any] = {
@@ -156,7 +167,7 @@ def trained_policy(checkpoint: PolicyCheckpoint, config: InferenceConfig | None 
         ) from error
     ensemble = None
     if config.ensemble_decay is not None:
-        ensemble = TemporalEnsemble(config.ensemble_decay, checkpoint.spec.chunk_size)
+        ensemble = TemporalEnsemble(config.ensemble_decay)
     policy = NetworkPolicy(network, seed=config.seed, device=config.device, ensemble=ensemble)
     policy.warm_up()
     return policy
@@ -190,20 +201,36 @@ def deploy(policy: Path, bundle: Path) -> Path:
         The policy's folder in the bundle.
 
     Raises:
-        BundleError: Either folder is not what it should be.
+        BundleError: Either folder is not what it should be, or the policy does not fit the
+            bundle's arms or views.
         ConfigurationError: The description of a served policy is damaged.
     """
     if not (bundle / BUNDLE_MANIFEST).is_file():
         raise BundleError(
             f"'{bundle}' must be a bundle as 'alt index' writes it, it holds no {BUNDLE_MANIFEST}"
         )
+    loaded = Bundle.load(bundle, encoder=False)
     if (policy / REMOTE_FILE).is_file():
-        RemoteConfig.load(policy)
+        served = RemoteConfig.load(policy)
+        _check_fit(loaded, ActionLayout(served.arms), tuple(served.views))
         folder = bundle / FOLDER / REMOTE
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(policy / REMOTE_FILE, folder / REMOTE_FILE)
+        partial = folder / f".{REMOTE_FILE}.partial"
+        shutil.copyfile(policy / REMOTE_FILE, partial)
+        partial.replace(folder / REMOTE_FILE)
         return folder
     checkpoint = PolicyCheckpoint.load(policy)
+    _check_fit(loaded, checkpoint.spec.layout, checkpoint.spec.views)
     folder = bundle / FOLDER / checkpoint.spec.policy
     folder.parent.mkdir(exist_ok=True)
     return checkpoint.save(folder)
+
+
+def _check_fit(bundle: Bundle, layout: ActionLayout, views: tuple[str, ...]) -> None:
+    """Require that a policy moves and sees what the bundle's table and monitor do."""
+    if layout != bundle.layout or not set(views) <= set(bundle.spec.views):
+        raise BundleError(
+            f"bundle '{bundle.path}' is of {bundle.layout.arms} arms, {bundle.layout.extra} other "
+            f"axes and the views {list(bundle.spec.views)}, the policy of {layout.arms} arms, "
+            f"{layout.extra} and {list(views)}: deploy it into the bundle of its own robot"
+        )

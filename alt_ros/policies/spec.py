@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,10 @@ class PolicySpec:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
+        if isinstance(self.views, str):
+            raise ConfigurationError(
+                f"policy '{self.policy}': views must be a list of names, got '{self.views}'"
+            )
         object.__setattr__(self, "views", tuple(self.views))
         object.__setattr__(self, "state_columns", tuple(self.state_columns))
         subject = f"policy '{self.policy}'"
@@ -96,7 +100,8 @@ class PolicySpec:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         lists = {"views": list(self.views), "state_columns": list(self.state_columns)}
-        return {**asdict(self), **lists, "settings": dict(self.settings)}
+        own = {"settings": dict(self.settings)}
+        return {**asdict(replace(self, settings={})), **lists, **own}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PolicySpec:

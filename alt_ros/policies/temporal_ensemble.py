@@ -6,7 +6,6 @@ weight exp(-m i).
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -20,17 +19,16 @@ class TemporalEnsemble:
 
     Args:
         decay: m; 0 weighs all predictions alike, more trusts the oldest more.
-        horizon: Tp, the most chunks that speak about one instant.
 
     Raises:
         ConfigurationError: m is negative.
     """
 
-    def __init__(self, decay: float, horizon: int) -> None:
+    def __init__(self, decay: float) -> None:
         if not decay >= 0.0:
             raise ConfigurationError(f"temporal ensemble: decay must be 0 or more, got {decay}")
         self._decay = decay
-        self._chunks: deque[ActionChunk] = deque(maxlen=horizon)
+        self._chunks: list[ActionChunk] = []
 
     def clear(self) -> None:
         """Begin a new episode."""
@@ -38,17 +36,21 @@ class TemporalEnsemble:
 
     def blend(self, chunk: ActionChunk) -> ActionChunk:
         """Return the chunk with each action averaged over all chunks so far that hold its time."""
+        self._chunks = [c for c in self._chunks if _shift(c, chunk) < len(c.actions)]
         self._chunks.append(chunk)
         total = np.zeros_like(chunk.actions)
         weights = np.zeros((len(chunk.actions), 1))
         ranks = np.zeros(len(chunk.actions))  # how many older chunks spoke about each instant
         for older in self._chunks:
-            shift = round((chunk.stamp - older.stamp) / chunk.period)
+            shift = _shift(older, chunk)
             count = min(len(older.actions) - shift, len(chunk.actions))
-            if count <= 0:
-                continue
             weight = np.exp(-self._decay * ranks[:count])[:, None]
             total[:count] += weight * older.actions[shift : shift + count]
             weights[:count] += weight
             ranks[:count] += 1
         return replace(chunk, actions=total / weights)
+
+
+def _shift(older: ActionChunk, newer: ActionChunk) -> int:
+    """Return which action of the older chunk is due at the newer one's first."""
+    return round((newer.stamp - older.stamp) / newer.period)

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from alt_ros.encoders.augmentation import Augmentation
 from alt_ros.encoders.visuomotor import Trunk, normalized_crop
+from alt_ros.errors import ConfigurationError
 from alt_ros.policies.network import Batch, PolicyNetwork
 from alt_ros.policies.spec import PolicySpec
 
@@ -70,6 +71,9 @@ class VinnNetwork(PolicyNetwork):
     Args:
         spec: What it takes and gives; To must be 1. ``settings``: ``frames``, the size of the
             table; ``neighbours``, k.
+
+    Raises:
+        ConfigurationError: To is not 1, or the table or k is empty.
     """
 
     embeddings: Tensor
@@ -79,8 +83,13 @@ class VinnNetwork(PolicyNetwork):
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__(spec)
-        frames = int(spec.settings["frames"])
+        frames = int(spec.settings.get("frames", 0))
         self.neighbours = int(spec.settings.get("neighbours", NEIGHBOURS))
+        if min(frames, self.neighbours) < 1 or spec.observation_horizon != 1:
+            raise ConfigurationError(
+                "vinn: frames of the table and neighbours must be at least 1 and To 1, got "
+                f"{frames}, {self.neighbours} and {spec.observation_horizon}"
+            )
         self.online = _Representation(spec)
         self.project = _projector(self.online.size)
         self.guess = _projector(HIDDEN)
@@ -94,7 +103,10 @@ class VinnNetwork(PolicyNetwork):
 
     def loss(self, batch: Batch) -> Tensor:
         """See ``PolicyNetwork.loss``: BYOL, eq. 2, both ways round."""
-        self._follow()
+        if len(batch.images) < 2:
+            raise ConfigurationError("vinn: batch_size must be at least 2, got 1: BYOL needs them")
+        if self.training:
+            self._follow()
         frames = batch.images[:, -1].cpu()
         copies = [self._augmentation.images(frames).to(batch.images.device) for _ in range(2)]
         guesses = [self.guess(self.project(self.online(pixels))) for pixels in copies]
@@ -139,13 +151,18 @@ class VinnNetwork(PolicyNetwork):
             demonstration: (T,) which demonstration each frame is of, ascending.
         """
         self.table.copy_(actions)
+        demonstration = demonstration.to(self.embeddings.device)
         ends = torch.searchsorted(demonstration, demonstration, right=True)
         self.last.copy_(ends - 1)
         nearest = [
-            torch.cdist(self.embeddings[rows], self.embeddings)
-            .masked_fill(demonstration[rows, None] == demonstration[None], torch.inf)
+            torch.cdist(embeddings, self.embeddings)
+            .masked_fill(of[:, None] == demonstration[None], torch.inf)
             .amin(dim=1)
-            for rows in torch.arange(len(actions)).split(_ROWS_AT_ONCE)
+            for embeddings, of in zip(
+                self.embeddings.split(_ROWS_AT_ONCE),
+                demonstration.split(_ROWS_AT_ONCE),
+                strict=True,
+            )
         ]
         distances = torch.cat(nearest)
         known = distances[distances.isfinite()]

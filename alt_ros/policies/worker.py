@@ -102,22 +102,34 @@ class PolicyWorker:
                     return
                 taken = list(self._waiting)
                 self._waiting.clear()
-            *earlier, (read, tag) = taken
-            started = time.perf_counter()
-            chunk, error = None, ""
             unanswered += len(taken)
             acts = unanswered >= self._act_every
-            try:
-                for read_earlier, _ in earlier:
-                    self._policy.observe(read_earlier())
-                if acts:
-                    unanswered = 0
-                    chunk = self._policy.act(read()).chunk
-                else:
-                    self._policy.observe(read())
-            except AltError as problem:
-                error = str(problem)
-            if self._stopping:
-                return
-            if acts or error:
-                self._answered(Answer(chunk, time.perf_counter() - started, tag, error))
+            for read, tag in taken[:-1] if acts else taken:
+                self._observe(read, tag)
+            if acts:
+                unanswered = 0
+                self._answer(*taken[-1])
+
+    def _observe(self, read: Callable[[], Observation], tag: Any) -> None:
+        try:
+            self._policy.observe(read())
+        except Exception as error:
+            self._give(Answer(None, 0.0, tag, _line(error)))
+
+    def _answer(self, read: Callable[[], Observation], tag: Any) -> None:
+        started, chunk, trouble = time.perf_counter(), None, ""
+        try:
+            chunk = self._policy.act(read()).chunk
+        except Exception as error:
+            trouble = _line(error)
+        self._give(Answer(chunk, time.perf_counter() - started, tag, trouble))
+
+    def _give(self, answer: Answer) -> None:
+        if not self._stopping:
+            self._answered(answer)
+
+
+def _line(error: Exception) -> str:
+    """Return an error in one line; one that nobody foresaw with its kind."""
+    kind = "" if isinstance(error, AltError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())

@@ -17,7 +17,7 @@ from alt_ros.receding_horizon import HorizonConfig
 from alt_ros.safety import SafetyLimits
 from alt_ros.simulation.cup_grasp import CupGraspSimulation
 from alt_ros.simulation.scenarios import Scenario
-from alt_ros.types import NANOSECONDS, Observation
+from alt_ros.types import ARM_ACTION_SIZE, NANOSECONDS, ActionChunk, Observation
 
 FRAME_PERIOD = 50_000_000
 """Time between camera frames, ns: 20 Hz."""
@@ -41,6 +41,8 @@ class Episode:
         seconds: Simulated length.
         poses: (n, 7) measured, one per observation, metres and quaternion x, y, z, w.
         cup: (n, 7) poses of the cup, one per observation.
+        actions: (m, 10) the action that was due at each observation, while one was followed.
+        chunks: (m,) stamp of the chunk that each is of, ns.
         reason: State and reason of the executor at the end.
     """
 
@@ -55,6 +57,8 @@ class Episode:
     seconds: float
     poses: NDArray[np.float64]
     cup: NDArray[np.float64]
+    actions: NDArray[np.float64]
+    chunks: NDArray[np.int64]
     reason: str
 
 
@@ -69,6 +73,7 @@ def run_episode(
     horizon: HorizonConfig | None = None,
     monitor: Policy | None = None,
     act_every: int = 1,
+    watched: bool = True,
     max_seconds: float = 7.0,
 ) -> Episode:
     """Run one trial of a scenario.
@@ -84,6 +89,7 @@ def run_episode(
         monitor: Watches beside a policy that does not: its decisions count, not its chunks.
         act_every: Observations from one that the policy answers to the next; with Ta a slow
             policy answers just those whose chunks would be followed.
+        watched: Whether flags count; else the policy goes on whatever it or the monitor says.
         max_seconds: Simulated time after which the episode ends without success.
     """
     setup = scenario.trial(trial, seed)
@@ -97,6 +103,9 @@ def run_episode(
     target_pose, target_gripper = pose, gripper
     recalled: Counter[int] = Counter()
     sources: dict[int, int] = {}
+    offered: dict[int, ActionChunk] = {}
+    actions: list[NDArray[np.float64]] = []
+    chunks: list[int] = []
     poses: list[NDArray[np.float64]] = []
     cup: list[NDArray[np.float64]] = []
     flag_delay, commands, lifted_since = float("nan"), 0, 0
@@ -116,21 +125,27 @@ def run_episode(
             cup.append(simulation.cup_pose())
             ood = output.ood if monitor is None else monitor.act(seen).ood
             executor.observe_observation(at)
-            if ood is not None:
+            if ood is not None and watched:
                 executor.observe_ood(ood, at)
-            flag = ood is not None and ood.flag
+            flag = watched and ood is not None and ood.flag
             if flag and np.isnan(flag_delay):
                 flag_delay = (now - start) / NANOSECONDS
             if output.chunk is not None and not flag:
                 executor.offer_chunk(output.chunk, at)
                 source = output.chunk.source
                 sources[output.chunk.stamp] = -1 if source is None else source.demonstration
+                offered[output.chunk.stamp] = output.chunk
             if now == start:
                 executor.arm(at)
         sent = executor.step(at)
         if sent is not None:
             commands += 1
             recalled[sources.get(sent.chunk_stamp, -1)] += 1
+            chunk = offered.get(sent.chunk_stamp)
+            if chunk is not None and (now - start) % FRAME_PERIOD == 0:
+                row = min((now - chunk.stamp) // chunk.period, len(chunk.actions) - 1)
+                actions.append(chunk.actions[row])
+                chunks.append(chunk.stamp)
             target_pose, target_gripper = sent.command.pose, sent.command.gripper
         simulation.step(target_pose, target_gripper)
         lifted_since = (lifted_since or simulation.time) if simulation.success() else 0
@@ -147,6 +162,8 @@ def run_episode(
         seconds=(simulation.time - start) / NANOSECONDS,
         poses=np.array(poses),
         cup=np.array(cup),
+        actions=np.array(actions).reshape(-1, ARM_ACTION_SIZE),
+        chunks=np.array(chunks, np.int64),
         reason=f"{executor.state.value}: {executor.reason}",
     )
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("numpy", "scipy", "torch", "diffusers", "matplotlib")
 """Whose versions are told, where they are installed."""
+OWN_KEYS = {"name", "title", "summary", "tables", "made"}
+"""What ``tables.json`` holds beside a study's own values."""
 SIGNIFICANT = 3
 """Digits of a number that is not whole."""
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -147,7 +149,8 @@ class Report:
         summary: Sentences, the finding first.
         tables: In the order in which they are read.
         plots: The same.
-        values: Figures for other programs, in JSON's types.
+        values: Figures for other programs, in JSON's types; they stand at the top of
+            ``tables.json``.
         seeds: Every seed that the study was run with.
         command: What was typed.
         seconds: Wall time.
@@ -172,6 +175,11 @@ class Report:
         if not math.isfinite(self.seconds) or self.seconds < 0.0:
             raise ConfigurationError(
                 f"report '{self.name}': a time of at least 0 s is needed, got {self.seconds}"
+            )
+        if OWN_KEYS & set(self.values):
+            raise ConfigurationError(
+                f"report '{self.name}': values must not be named {', '.join(sorted(OWN_KEYS))}, "
+                f"got {sorted(OWN_KEYS & set(self.values))}: choose other names"
             )
         try:
             json.dumps(self.values, allow_nan=False)
@@ -239,11 +247,11 @@ def write_report(folder: Path, report: Report) -> Path:
         "Wall time": _time_text(report.seconds),
     }
     figures = {
+        **report.values,
         "name": report.name,
         "title": report.title,
         "summary": list(report.summary),
         "tables": [table.to_json() for table in report.tables],
-        "values": report.values,
         "made": made,
     }
     page = folder / "report.html"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def train_policy(
 
     Args:
         store: The demonstrations.
-        spec: What the policy takes and gives; for VINN ``settings`` gets the number of frames.
+        spec: What the policy takes and gives; VINN's ``frames`` is set here.
         config: How to train.
         output: Folder for the checkpoint, ``policy/``, ``training.json`` and TensorBoard's events.
         progress: Called after each step with (steps done, steps in all).
@@ -177,11 +177,18 @@ def train_policy(
         raise ConfigurationError(
             f"policy '{spec.policy}' is not trained here: choose one of {', '.join(TRAINED)}"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    provenance = {"store": store.path.name, "demonstrations": len(store), "frames": store.frames}
     windows = Windows(store, spec, config.validation, config.seed)
+    if spec.policy == "vinn":
+        spec = replace(spec, settings={**spec.settings, "frames": len(windows.rows)})
+    provenance = {
+        "store": store.path.name,
+        "demonstrations": len(store),
+        "frames": store.frames,
+        "training": config.to_json(),
+    }
+    output.mkdir(parents=True, exist_ok=True)
     if spec.policy == "kdtree":
-        return _fit_kdtree(store, spec, windows, output, provenance, progress)
+        return _fit_kdtree(spec, windows, output, provenance, progress)
     run = _Run(store, spec, config, windows, compute_device(device))
     first = run.resume(output / CHECKPOINT)
     writer = tensorboard_writer(output, first) if tensorboard else None
@@ -205,7 +212,6 @@ def train_policy(
         if not math.isnan(validation):
             writer.add_scalar("validation/loss", validation, config.steps)
         writer.close()
-    provenance |= {"training": config.to_json()}
     tenth = max(1, config.steps // 10)
     return _written(
         PolicyTrainingResult(
@@ -228,20 +234,20 @@ def _written(result: PolicyTrainingResult, output: Path) -> PolicyTrainingResult
 
 
 def _fit_kdtree(
-    store: DemonstrationStore,
     spec: PolicySpec,
     windows: Windows,
     output: Path,
     provenance: dict[str, Any],
     progress: Advance,
 ) -> PolicyTrainingResult:
-    started = time.monotonic()
+    started, kept = time.monotonic(), windows.rows
+    _, lengths = np.unique(windows.demonstration[kept], return_counts=True)
     checkpoint = fit_kdtree(
         spec,
-        lambda rows: windows.images.raw(rows).numpy(),
-        windows.state,
-        windows.actions,
-        store.episode_ends,
+        lambda rows: windows.images.raw(kept[rows]).numpy(),
+        windows.state[kept],
+        windows.actions[kept],
+        np.cumsum(lengths),
         provenance,
         progress,
     )
@@ -278,7 +284,7 @@ class _Run:
             {
                 "spec": spec.to_json(),
                 "config": {**config.to_json(), "checkpoint_every": 0},
-                "store": [list(store.names), [int(end) for end in store.episode_ends]],
+                "store": [list(store.names), windows.digest],
             },
             sort_keys=True,
         )
@@ -346,12 +352,15 @@ class _Run:
         """Return the averaged network's weights; a table is filled first."""
         network = self._averaged().eval()
         if isinstance(network, VinnNetwork):
-            windows, frames = self._windows, np.arange(len(self._windows.actions))
-            for rows in np.array_split(frames, max(1, len(frames) // _EMBEDDED_AT_ONCE)):
-                network.fill(windows.images.raw(rows).to(self._device), torch.from_numpy(rows))
+            windows, kept = self._windows, self._windows.rows
+            for rows in np.array_split(
+                np.arange(len(kept)), max(1, len(kept) // _EMBEDDED_AT_ONCE)
+            ):
+                images = windows.images.raw(kept[rows]).to(self._device)
+                network.fill(images, torch.from_numpy(rows))
             network.finish(
-                torch.from_numpy(windows.actions.astype(np.float32)),
-                torch.from_numpy(windows.demonstration),
+                torch.from_numpy(windows.actions[kept].astype(np.float32)),
+                torch.from_numpy(windows.demonstration[kept]),
             )
         return {name: t.cpu().numpy() for name, t in network.state_dict().items()}
 
@@ -377,7 +386,7 @@ class _Run:
             return 0
         try:
             with safe_open(path, framework="pt", device=str(self._device)) as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
                 if metadata.get("identity") != self._identity:
                     raise ConfigurationError(
                         f"checkpoint '{path}' is of a training with another store, policy or "

@@ -58,7 +58,6 @@ def policy_spec(
     height, width = image_size or IMAGE_SIZES[size]
     to, tp = HORIZONS[policy]
     columns = range(store.state.shape[1]) if state_columns is None else state_columns
-    own = {"frames": store.frames} if policy == "vinn" else {}
     return PolicySpec(
         policy=policy,
         size=size,
@@ -69,7 +68,7 @@ def policy_spec(
         extra=store.layout.extra,
         period=store.period,
         state_columns=tuple(columns),
-        observation_horizon=observation_horizon or to,
-        prediction_horizon=prediction_horizon or tp,
-        settings={**own, **(settings or {})},
+        observation_horizon=to if observation_horizon is None else observation_horizon,
+        prediction_horizon=tp if prediction_horizon is None else prediction_horizon,
+        settings=dict(settings or {}),
     )

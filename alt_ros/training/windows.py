@@ -6,6 +6,7 @@ last action.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,14 +72,30 @@ class Windows:
         self._seed = seed
         self._order: tuple[int, NDArray[np.int64]] = (-1, self.rows)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the actions, states and demonstrations' lengths."""
+        digest = hashlib.sha256(self.demonstration.tobytes())
+        for values in (self.actions, self.state):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
     def draw(self, step: int, size: int) -> NDArray[np.int64]:
         """Return the rows (size,) of a step; every row comes once an epoch."""
-        per_epoch = max(1, len(self.rows) // size)
-        epoch, place = divmod(step, per_epoch)
+        parts: list[NDArray[np.int64]] = []
+        place, end = step * size, (step + 1) * size
+        while place < end:
+            epoch, first = divmod(place, len(self.rows))
+            count = min(end - place, len(self.rows) - first)
+            parts.append(self._permuted(epoch)[first : first + count])
+            place += count
+        return np.concatenate(parts)
+
+    def _permuted(self, epoch: int) -> NDArray[np.int64]:
         if self._order[0] != epoch:
             generator = np.random.default_rng([self._seed, epoch])
             self._order = epoch, generator.permutation(self.rows)
-        return np.resize(self._order[1][place * size : (place + 1) * size], size)
+        return self._order[1]
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """Return the windows whose newest observations are of ``rows`` (B,)."""

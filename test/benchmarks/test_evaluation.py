@@ -32,6 +32,8 @@ def episode(trial: int, **changes) -> Episode:
         "seconds": 3.8049,
         "poses": np.zeros((4, 7)),
         "cup": np.zeros((4, 7)),
+        "actions": np.zeros((4, 10)),
+        "chunks": np.zeros(4, np.int64),
         "reason": "running: following chunks",
     }
     return Episode(**values | changes)

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.store import write_store
-from alt_ros.geometry import arm_action
 from alt_ros.simulation.cup_grasp import CupGraspSimulation
-from alt_ros.simulation.expert import ScriptedExpert
+from alt_ros.simulation.recording import record_demonstration
 from alt_ros.simulation.scenarios import scenario
-from alt_ros.types import ActionLayout
 
 pytest.importorskip(
     "rclpy", reason="ROS NODES NOT TESTED: rclpy is not installed, run 'make test'"
@@ -25,7 +22,6 @@ pytest.importorskip(
 
 from alt_ros.nodes import graph as ros_graph
 
-FRAME_PERIOD = 50_000_000
 DEMONSTRATIONS = 3
 TRAINING_STEPS = 40
 
@@ -40,39 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def demonstrate(
     simulation: CupGraspSimulation, trial: int, name: str = "training", seed: int = 0
 ) -> Demonstration:
-    """Record the expert in process, one frame every 50 ms."""
+    """Record the expert in process."""
     placement = scenario(name).trial(trial, seed).placement
-    simulation.reset(placement)
-    expert = ScriptedExpert(placement)
-    rows: list[tuple[int, dict, np.ndarray, float, np.ndarray]] = []
-    start = simulation.time
-    while not expert.done:
-        now = simulation.time
-        pose, opening = simulation.pose(), simulation.gripper()
-        target, gripper = expert.command(now, pose, opening)
-        if (now - start) % FRAME_PERIOD == 0:
-            action = arm_action(target[None], np.array([gripper]))
-            rows.append((now, simulation.render(), pose, opening, action))
-        simulation.step(target, gripper)
-    assert simulation.success(), "the expert must succeed"
-    return Demonstration(
-        name=f"demonstration_{trial:02d}",
-        stamps=np.array([row[0] for row in rows]),
-        images={v: np.stack([row[1][v] for row in rows]) for v in simulation.VIEWS},
-        poses=np.array([row[2] for row in rows])[:, None],
-        grippers=np.array([[row[3]] for row in rows]),
-        state=np.zeros((len(rows), 0)),
-        actions=np.array([row[4] for row in rows]),
-        layout=ActionLayout(arms=1),
-        success=True,
-    )
+    return record_demonstration(simulation, placement, f"demonstration_{trial:02d}")
 
 
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that recalls three cups, calibrated on the same cups put back."""
-    from alt_ros.demo import demo_training
     from alt_ros.training.alt_bundle import build_bundle
+    from alt_ros.training.configuration import cup_training
     from alt_ros.training.contrastive import train_encoder
 
     folder = tmp_path_factory.mktemp("small")
@@ -86,7 +59,7 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
     store = write_store(folder / "store", training)
     held_out = write_store(folder / "held_out", put_back)
-    spec, config = demo_training(("wrist", "third_person"), seed=0, steps=TRAINING_STEPS)
+    spec, config = cup_training(("wrist", "third_person"), seed=0, steps=TRAINING_STEPS)
     config = replace(config, batch_size=16)
     result = train_encoder(store, spec, config, folder / "training", tensorboard=False)
     assert result is not None

@@ -90,7 +90,8 @@ def test_the_figures_read_back_as_they_were(tmp_path):
         ["star", 28514, 0.25, {"value": 0.861, "low": 0.842, "high": 0.88}],
         ["heart | <b>", None, 1e-7, None],
     ]
-    assert figures["values"] == {"runs": [1, 2], "nothing": None}
+    assert figures["runs"] == [1, 2]
+    assert figures["nothing"] is None
     assert figures["made"]["seeds"] == [3, 4]
     assert figures["made"]["versions"]["alt_ros"] == alt_ros.__version__
     assert figures["made"]["versions"]["numpy"] == np.__version__
@@ -238,6 +239,7 @@ def test_bytes_that_are_no_png_are_refused():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"values": {"tables": 1}}, "values must not be named made, name, summary, tables, title"),
         ({"values": {"a": float("nan")}}, "values in JSON's types"),
         ({"values": {"a": np.zeros(2)}}, "values in JSON's types"),
         ({"summary": []}, "got 'A trial & its <title>' and 0 sentences"),

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from alt_ros.errors import ConfigurationError
-from alt_ros.training.configuration import TrainingConfig
+from alt_ros.training.configuration import TrainingConfig, cup_training
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
 def test_a_config_is_json():
     text = json.dumps(TrainingConfig(validation=(1, 2)).to_json())
     assert json.loads(text)["augmentation"]["crop_scale"] == 0.9
+
+
+def test_the_training_for_the_cup_scene_takes_its_options():
+    spec, config = cup_training(("wrist", "third_person"), seed=5, steps=7)
+    assert spec.views == ("wrist", "third_person")
+    assert (config.seed, config.steps) == (5, 7)
+    assert (config.schedule, config.validation) == ("one_cycle", ())
+    assert cup_training(("wrist",), seed=0)[1].steps > 7
