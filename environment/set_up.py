@@ -200,7 +200,9 @@ def main():
         ROOT / "environment" / "requirements.txt",
         ROOT / "environment" / f"ros-{options.distro}.txt",
     ]
-    wheels = digest(sys.version, str(venv), ROOT / "environment" / "mend_wheels.py", *requirements)
+    alone = ROOT / "environment" / "without-dependencies.txt"
+    mending = ROOT / "environment" / "mend_wheels.py"
+    wheels = digest(sys.version, str(venv), mending, alone, *requirements)
     stamp = venv / "alt_ros_set_up.json"
     stamps = json.loads(stamp.read_text()) if stamp.is_file() else {}
     logs = ROOT / "build" / "set_up"
@@ -214,10 +216,11 @@ def main():
         run("      python -m venv", make, logs / "venv.log")
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input"]
         pip += ["--progress-bar", "off", "--disable-pip-version-check"]
-        for file in requirements:
-            pip += ["-r", str(file)]
-        run("[3/4] wheels: ROS 2, torch, mujoco, ... (a minute or two)", pip, logs / "pip.log")
-        mend = [str(venv / "bin" / "python"), str(ROOT / "environment" / "mend_wheels.py")]
+        listed = [part for file in requirements for part in ("-r", str(file))]
+        title = "[3/4] wheels: ROS 2, torch, mujoco, ... (a minute or two)"
+        run(title, [*pip, *listed], logs / "pip.log")
+        run("      gym-pusht", [*pip, "--no-deps", "-r", str(alone)], logs / "pip-alone.log")
+        mend = [str(venv / "bin" / "python"), str(mending)]
         run("      mending the ROS wheels", mend, logs / "mend.log")
         stamps = {"wheels": wheels}
         stamp.write_text(json.dumps(stamps))

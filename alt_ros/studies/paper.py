@@ -51,8 +51,6 @@ INFERENCES = 20
 BOOTSTRAPS = 2000
 PUBLISHED_MEMORY = 0.0085
 """The paper's memory of ALT over that of the Diffusion Policy."""
-PUBLISHED_TIMES = {100: 200.0, 10: 20.0}
-"""Denoising steps to how many times faster ALT should be."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,13 @@ class PaperSettings:
         trials: Episodes of each scenario.
         alt_steps: Of ALT's training.
         training: Policy to its training, in the order of the tables.
-        ddpm_trials: Episodes ``ind`` of the diffusion policy with 100 DDPM steps.
+        ddim_trials: Episodes ``ind`` of the diffusion policy with 10 DDIM steps.
     """
 
     demonstrations: int
     trials: int
     alt_steps: int
-    ddpm_trials: int
+    ddim_trials: int
     training: Mapping[str, PolicyTrainingConfig] = field(
         default_factory=dict[str, PolicyTrainingConfig]
     )
@@ -90,7 +88,7 @@ QUICK = PaperSettings(
     demonstrations=8,
     trials=3,
     alt_steps=60,
-    ddpm_trials=1,
+    ddim_trials=1,
     training={
         "diffusion": _config(400, 32),
         "act": _config(400, 32),
@@ -101,7 +99,7 @@ FULL = PaperSettings(
     demonstrations=31,
     trials=31,
     alt_steps=ALT_STEPS,
-    ddpm_trials=31,
+    ddim_trials=31,
     training={
         "diffusion": _config(3_500, 64),
         "act": _config(3_500, 64),
@@ -263,9 +261,10 @@ def run_paper(
         progress: Called with (seconds' worth of work done, in all), estimated.
     """
     settings, started = QUICK if quick else FULL, time.monotonic()
-    inference = InferenceConfig(device=device)
+    ddpm = InferenceConfig(device=device, sampler="ddpm", denoising_steps=100)
+    ddim = InferenceConfig(device=device, sampler="ddim", denoising_steps=10)
     trainings = {name: replace(c, seed=seed) for name, c in settings.training.items()}
-    cells = (1 + len(trainings)) * len(SCENARIOS) * settings.trials + settings.ddpm_trials
+    cells = (1 + len(trainings)) * len(SCENARIOS) * settings.trials + settings.ddim_trials
     works = {name: c.steps * c.batch_size // 100 for name, c in trainings.items()}
     stage = _Stages(
         progress,
@@ -290,7 +289,7 @@ def run_paper(
 
     actors: dict[str, Callable[[], Policy]] = {ALT: lambda: AltPolicy(bundle)}
     for name, checkpoint in checkpoints.items():
-        actors[name] = lambda checkpoint=checkpoint: trained_policy(checkpoint, inference)
+        actors[name] = lambda checkpoint=checkpoint: trained_policy(checkpoint, ddpm)
     identities = {ALT: bundle.encoder_id} | {n: c.digest for n, c in checkpoints.items()}
 
     def roll(name: str, scenario: str, trials: int, way: str, make: Callable[[], Policy]):
@@ -311,13 +310,12 @@ def run_paper(
         for name, make in actors.items()
         for scenario in SCENARIOS
     }
-    ddpm = InferenceConfig(device=device, sampler="ddpm", denoising_steps=100)
-    ddpm_rollouts = roll(
+    ddim_rollouts = roll(
         "diffusion",
         "ind",
-        settings.ddpm_trials,
-        "_ddpm_100",
-        lambda: trained_policy(checkpoints["diffusion"], ddpm),
+        settings.ddim_trials,
+        "_ddim_10",
+        lambda: trained_policy(checkpoints["diffusion"], ddim),
     )
 
     training = TrainingTrajectories(
@@ -328,23 +326,23 @@ def run_paper(
         TrajectoryDistance(),
     )
     judged = {cell: judge(r, training, store.layout) for cell, r in rollouts.items()}
-    ddpm_judged = judge(ddpm_rollouts, training, store.layout)
+    ddim_judged = judge(ddim_rollouts, training, store.layout)
 
     methods = [_alt_method(bundle)]
-    methods += [_method(n, c, inference) for n, c in checkpoints.items() if n != "diffusion"]
+    methods += [_method(n, c, ddpm) for n, c in checkpoints.items() if n != "diffusion"]
     for name, checkpoint in (
         ("diffusion", checkpoints["diffusion"]),
         ("diffusion_paper", _untrained(store, "paper")),
     ):
-        methods.append(_method(f"{name}_ddim_10", checkpoint, inference))
         methods.append(_method(f"{name}_ddpm_100", checkpoint, ddpm))
+        methods.append(_method(f"{name}_ddim_10", checkpoint, ddim))
     times = {method.name: _milliseconds(method.policy, store) for method in methods}
     success = {name: rollouts[name, "ind"] for name in actors}
     recall = {name: judged[name, "ind"].recalled for name in actors}
-    for new, old in (("diffusion_ddim_10", "diffusion"),):
-        success[new], recall[new] = success.pop(old), recall.pop(old)
-    success["diffusion_ddpm_100"] = ddpm_rollouts
-    recall["diffusion_ddpm_100"] = ddpm_judged.recalled
+    success["diffusion_ddpm_100"] = success.pop("diffusion")
+    recall["diffusion_ddpm_100"] = recall.pop("diffusion")
+    success["diffusion_ddim_10"] = ddim_rollouts
+    recall["diffusion_ddim_10"] = ddim_judged.recalled
 
     figures: dict[str, dict[str, Any]] = {
         method.name: {
@@ -441,14 +439,14 @@ def _summary(
     copies: Mapping[str, Mapping[str, float]],
     ratios: Mapping[str, float],
 ) -> list[str]:
-    alt, diffusion = figures[ALT], figures["diffusion_ddim_10"]
+    alt, diffusion = figures[ALT], figures["diffusion_ddpm_100"]
     above = [
         s for s in ("ind", "distractors") if similarity["diffusion"][s] > similarity["act"][s]
     ]
     worst = min(copies[ALT].values())
     return [
         f"ALT succeeds in {alt['success']} of {alt['trials']} trials and recalls the right "
-        f"demonstration in {alt['recall']}; the diffusion policy (small, 10 DDIM steps) succeeds "
+        f"demonstration in {alt['recall']}; the diffusion policy (small, 100 DDPM steps) succeeds "
         f"in {diffusion['success']} of {diffusion['trials']}.",
         f"What ALT follows is a copy of training chunks: measured, {worst:.6f} of 1 at the least. "
         f"Median S of the diffusion policy is above ACT's in {', '.join(above) or 'neither'} of "

@@ -19,6 +19,8 @@ HORIZONS = {
 }
 """To and Tp. Chi et al. 2023 for the diffusion policy; ALT's horizon for the others."""
 IMAGE_SIZES = {"small": (64, 64), "paper": (96, 96), "large": (96, 96)}
+DRAWS = {"small": 4, "paper": 1, "large": 1}
+"""Draws of the noise for each window: where encoding images is most of the work, several pay."""
 LEARNING_RATES = {"small": 5e-4, "paper": 1e-4, "large": 1e-4}
 STEPS = {"small": 4_000, "paper": 40_000, "large": 40_000}
 
@@ -58,6 +60,7 @@ def policy_spec(
     height, width = image_size or IMAGE_SIZES[size]
     to, tp = HORIZONS[policy]
     columns = range(store.state.shape[1]) if state_columns is None else state_columns
+    own = {"draws": DRAWS[size]} if policy == "diffusion" else {}
     return PolicySpec(
         policy=policy,
         size=size,
@@ -70,5 +73,5 @@ def policy_spec(
         state_columns=tuple(columns),
         observation_horizon=to if observation_horizon is None else observation_horizon,
         prediction_horizon=tp if prediction_horizon is None else prediction_horizon,
-        settings=dict(settings or {}),
+        settings={**own, **(settings or {})},
     )

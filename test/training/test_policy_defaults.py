@@ -48,7 +48,7 @@ def test_what_is_said_goes_before_the_defaults(store):
     )
     assert (spec.size, spec.height, spec.width) == ("paper", 48, 64)
     assert (spec.observation_horizon, spec.prediction_horizon) == (3, 32)
-    assert spec.settings == {"architecture": "transformer"}
+    assert spec.settings == {"architecture": "transformer", "draws": 1}
     assert spec.state_columns == ()
 
 
