@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_are
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from alt_ros.encoders.runtime import compute_device
 from alt_ros.errors import DependencyError
@@ -33,6 +33,7 @@ from alt_ros.policies.diffusion import Diffusion, SamplerConfig
 from alt_ros.policies.network import MinMax
 from alt_ros.progress import Advance
 from alt_ros.studies.report import Interval, Plot, Report, Table, typed_command
+from alt_ros.training.policy import moving_average
 
 Array = NDArray[np.float64]
 
@@ -172,7 +173,7 @@ def learn(
         conditions = state_range(_tensor(states))[:, None].to(on)  # (N, To = 1, 2)
         sequences = action_range(_tensor(actions)[..., None]).to(on)  # (N, Tp, 1)
         diffusion = Diffusion(SamplerConfig("ddim", 100))
-        averaged = AveragedModel(denoiser, avg_fn=get_ema_avg_fn(0.995))
+        averaged = AveragedModel(denoiser, avg_fn=moving_average)
         optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-3, weight_decay=1e-6)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
         for step in range(settings.steps):

@@ -118,7 +118,7 @@ def _save(file: Path, digest: str, rollouts: Rollouts, episodes: Sequence[Episod
 def _load(file: Path, digest: str) -> Rollouts | None:
     """Return what a file holds; None where it is missing, damaged or of other roll-outs."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if str(arrays["digest"]) != digest:
                 return None
             ends = np.cumsum(arrays["lengths"])[:-1]

@@ -72,17 +72,25 @@ def alt_bundle(
         progress: Called after each training step.
     """
     spec, config = cup_training(store.views, seed, steps)
+    try:
+        bundle = Bundle.load(folder / "bundle", device=device)
+        made = bundle.table.names, bundle.provenance.get("config")
+        if made == (tuple(store.names), config.to_json()):
+            return bundle
+    except BundleError:
+        pass  # not built yet, or not to the end
     result = train_encoder(
         store, spec, config, folder / "training", progress=progress, device=device
     )
     assert result is not None
-    try:
-        bundle = Bundle.load(folder / "bundle", device=device)
-        if bundle.encoder_id == result.encoder_id and bundle.table.names == tuple(store.names):
-            return bundle
-    except BundleError:
-        pass  # not built yet, or not to the end
-    return build_bundle(store, result.encoder, spec, folder / "bundle", device=device)
+    return build_bundle(
+        store,
+        result.encoder,
+        spec,
+        folder / "bundle",
+        provenance=result.to_json(),
+        device=device,
+    )
 
 
 def trained_checkpoint(

@@ -259,8 +259,8 @@ def _fit_kdtree(
     return _written(result, output)
 
 
-def _ema(averaged: Tensor, present: Tensor, count: Tensor | int) -> Tensor:
-    """Return the moving average; its decay nears 1 as the steps go on (power 0.75)."""
+def moving_average(averaged: Tensor, present: Tensor, count: Tensor | int) -> Tensor:
+    """Return the exponential moving average; its decay nears 1 with the steps (power 0.75)."""
     decay = 1.0 - (1.0 + float(count)) ** -EMA_POWER
     return torch.lerp(averaged, present, 1.0 - decay) if averaged.is_floating_point() else present
 
@@ -292,7 +292,7 @@ class _Run:
             torch.manual_seed(config.seed)
             self.network = build_network(spec).to(device).train()
         self.network.fit_ranges(windows.actions[windows.rows], windows.state[windows.rows])
-        self._average = AveragedModel(self.network, avg_fn=_ema, use_buffers=True)
+        self._average = AveragedModel(self.network, avg_fn=moving_average, use_buffers=True)
         self._optimiser = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             lr=config.learning_rate,

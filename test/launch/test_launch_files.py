@@ -23,6 +23,12 @@ from launch_ros.actions import Node  # noqa: E402
 
 from alt_ros.errors import AltError, BundleError, ConfigurationError  # noqa: E402
 from alt_ros.nodes import graph  # noqa: E402
+from alt_ros.policies.registry import deploy  # noqa: E402
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "policies")]
+import test_kdtree  # noqa: E402
+from bundles import write_small_bundle  # noqa: E402
+from trained_conformance import checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -63,10 +69,8 @@ def started(module, **arguments):
 
 
 @pytest.fixture
-def any_bundle(module, monkeypatch):
-    monkeypatch.setattr(
-        module.Bundle, "load", lambda path, encoder: SimpleNamespace(path=path, encoder=encoder)
-    )
+def any_bundle(tmp_path):
+    return write_small_bundle(tmp_path / "bundle")
 
 
 def launched(tmp_path, *arguments):
@@ -97,7 +101,20 @@ def test_every_argument_is_described_and_documented(module):
 
 
 def test_policy_brings_its_nodes_and_the_executor(module, any_bundle):
-    assert started(module, bundle="b") == {"camera_sync", "encoder", "lookup", "executor"}
+    nodes = started(module, bundle=str(any_bundle))
+    assert nodes == {"camera_sync", "encoder", "lookup", "executor"}
+
+
+def test_another_policy_runs_beside_the_monitor(module, any_bundle, tmp_path):
+    checkpoint(test_kdtree.TestKdTreePolicy().spec()).save(tmp_path / "kdtree")
+    deploy(tmp_path / "kdtree", any_bundle)
+    nodes = started(module, bundle=str(any_bundle), policy="kdtree")
+    assert nodes == {"camera_sync", "encoder", "lookup", "policy", "executor"}
+
+
+def test_a_policy_that_was_not_deployed_is_refused(module, any_bundle):
+    with pytest.raises(BundleError, match="holds no policy 'act': train one with 'alt train act'"):
+        started(module, bundle=str(any_bundle), policy="act")
 
 
 def test_simulation_and_recorder_come_when_asked_for(module, tmp_path):
