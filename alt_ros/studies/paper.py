@@ -24,7 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.audit.similarity import TrainingTrajectories, copy_score, fall_back_concentration
+from alt_ros.audit.similarity import (
+    MIN_SAMPLES,
+    TrainingTrajectories,
+    copy_score,
+    fall_back_concentration,
+)
 from alt_ros.audit.similarity_picture import draw_policies, draw_similarity
 from alt_ros.audit.trajectory_distance import Trajectory, TrajectoryDistance
 from alt_ros.bundle import Bundle
@@ -49,6 +54,10 @@ SCENARIOS = ("ind", "distractors", "interpolate", "extrapolate_side", "extrapola
 ACTION_HORIZON = 8
 INFERENCES = 20
 BOOTSTRAPS = 2000
+UNTRAINED = (
+    "This is --quick: the networks are trained for a minute each, so that what they do says "
+    "nothing about them; --full trains them."
+)
 PUBLISHED_MEMORY = 0.0085
 """The paper's memory of ALT over that of the Diffusion Policy."""
 
@@ -86,12 +95,12 @@ def _config(steps: int, batch_size: int) -> PolicyTrainingConfig:
 
 QUICK = PaperSettings(
     demonstrations=8,
-    trials=3,
+    trials=2,
     alt_steps=60,
     ddim_trials=1,
     training={
-        "diffusion": _config(400, 32),
-        "act": _config(400, 32),
+        "diffusion": _config(200, 32),
+        "act": _config(200, 32),
         "kdtree": _config(1, 1),
     },
 )
@@ -115,27 +124,41 @@ class _Judged:
     """What the roll-outs of one policy in one scenario are worth.
 
     Attributes:
-        similarity: (N,) S.
-        nearest: (N,) the demonstration that each is nearest to.
-        copies: See the module.
+        similarity: (M,) S of the M <= N episodes in which the policy moved the arm at all.
+        nearest: (M,) the demonstration that each is nearest to.
+        copies: See the module; None where nothing was followed.
         recalled: How many are nearest to the demonstration whose cup stood nearest.
     """
 
     similarity: Array
     nearest: NDArray[np.int64]
-    copies: float
+    copies: float | None
     recalled: int
+
+    @property
+    def median(self) -> float | None:
+        """Median S; None where the arm never moved."""
+        return float(np.median(self.similarity)) if len(self.similarity) else None
+
+    @property
+    def largest(self) -> float | None:
+        """Largest S; None where the arm never moved."""
+        return float(self.similarity.max()) if len(self.similarity) else None
 
 
 def judge(rollouts: Rollouts, training: TrainingTrajectories, layout: Any) -> _Judged:
     """Return what roll-outs are worth."""
     values: list[float] = []
     nearest: list[int] = []
+    recalled = 0
     off = apart = 0.0
     for episode, actions in enumerate(rollouts.actions):
+        if len(actions) < MIN_SAMPLES:
+            continue  # its chunks were refused: there is no trajectory
         similarity = training.judge(Trajectory.of_actions(actions, layout))
         values.append(similarity.value)
         nearest.append(similarity.nearest)
+        recalled += int(similarity.nearest == rollouts.expected[episode])
         for segment in rollouts.segments(episode):
             chunk = Trajectory.of_actions(segment, layout)
             copy = copy_score(chunk, training.trajectories, training.distance)
@@ -144,13 +167,11 @@ def judge(rollouts: Rollouts, training: TrainingTrajectories, layout: Any) -> _J
                 for number, trajectory in enumerate(training.trajectories)
                 if number != copy.demonstration and len(trajectory) >= len(chunk)
             ]
-            recalled = _window(training.trajectories[copy.demonstration], copy.frame, len(chunk))
+            copied = _window(training.trajectories[copy.demonstration], copy.frame, len(chunk))
             off += copy.distance * len(chunk)
-            apart += copy_score(recalled, others, training.distance).distance * len(chunk)
-    near = np.array(nearest)
-    return _Judged(
-        np.array(values), near, 1.0 - off / apart, int((near == rollouts.expected).sum())
-    )
+            apart += copy_score(copied, others, training.distance).distance * len(chunk)
+    copies = 1.0 - off / apart if apart else None
+    return _Judged(np.array(values), np.array(nearest, np.int64), copies, recalled)
 
 
 def _window(trajectory: Trajectory, start: int, length: int) -> Trajectory:
@@ -159,7 +180,9 @@ def _window(trajectory: Trajectory, start: int, length: int) -> Trajectory:
     return Trajectory(trajectory.positions[rows], None if rotations is None else rotations[rows])
 
 
-def _median(values: Array, seed: int) -> Interval:
+def _median(values: Array, seed: int) -> Interval | None:
+    if not len(values):
+        return None
     rng = np.random.default_rng(seed)
     draws = np.median(rng.choice(values, (BOOTSTRAPS, len(values))), axis=1)
     middle = float(np.median(values))
@@ -356,31 +379,32 @@ def run_paper(
         for method in methods
     }
     names = list(actors)
-    similarity = {
-        name: {s: float(np.median(judged[name, s].similarity)) for s in SCENARIOS}
-        for name in names
-    }
-    largest = {
-        name: {s: float(judged[name, s].similarity.max()) for s in SCENARIOS} for name in names
-    }
+    similarity = {name: {s: judged[name, s].median for s in SCENARIOS} for name in names}
+    largest = {name: {s: judged[name, s].largest for s in SCENARIOS} for name in names}
     copies = {name: {s: judged[name, s].copies for s in SCENARIOS} for name in names}
+    outside = {
+        name: [int(n) for s in SCENARIOS[1:] for n in judged[name, s].nearest] for name in names
+    }
     concentration = {
-        name: fall_back_concentration(
-            [int(n) for s in SCENARIOS[1:] for n in judged[name, s].nearest], len(store), seed=seed
-        )
-        for name in names
+        name: fall_back_concentration(nearest, len(store), seed=seed)
+        for name, nearest in outside.items()
+        if nearest
     }
     picture = folder / "similarity.png"
-    draw_policies(
-        picture, {n: {s: judged[n, s].similarity for s in SCENARIOS} for n in names}, seed=seed
-    )
+    moved = {
+        n: {s: judged[n, s].similarity for s in SCENARIOS if len(judged[n, s].similarity)}
+        for n in names
+    }
+    draw_policies(picture, {n: cells for n, cells in moved.items() if cells}, seed=seed)
     bars = folder / "demonstrations.png"
-    first = rollouts["diffusion", "interpolate"].actions[0]
-    draw_similarity(
-        bars,
-        training.judge(Trajectory.of_actions(first, store.layout)),
-        "diffusion, interpolate, trial 0",
+    subject, first = next(
+        (f"{name}, {s}", actions)
+        for name in ("diffusion", ALT)
+        for s in SCENARIOS[1:]
+        for actions in rollouts[name, s].actions
+        if len(actions) >= MIN_SAMPLES
     )
+    draw_similarity(bars, training.judge(Trajectory.of_actions(first, store.layout)), subject)
     slow, quick_steps = (figures[f"diffusion_paper_{s}"] for s in ("ddpm_100", "ddim_10"))
     ratios = {
         "time_ddpm_100": slow["inference_ms"] / times[ALT],
@@ -390,7 +414,7 @@ def run_paper(
     return Report(
         name="paper",
         title="Does it recall, and what does it cost?",
-        summary=_summary(figures, similarity, copies, ratios),
+        summary=_summary(quick, figures, similarity, copies, ratios),
         tables=(
             _similarity_table(names, judged, seed),
             _per_scenario("Copied chunks: 1 is a copy", names, copies, ""),
@@ -434,17 +458,21 @@ def run_paper(
 
 
 def _summary(
+    quick: bool,
     figures: Mapping[str, Mapping[str, Any]],
-    similarity: Mapping[str, Mapping[str, float]],
-    copies: Mapping[str, Mapping[str, float]],
+    similarity: Mapping[str, Mapping[str, float | None]],
+    copies: Mapping[str, Mapping[str, float | None]],
     ratios: Mapping[str, float],
 ) -> list[str]:
     alt, diffusion = figures[ALT], figures["diffusion_ddpm_100"]
     above = [
-        s for s in ("ind", "distractors") if similarity["diffusion"][s] > similarity["act"][s]
+        s
+        for s in ("ind", "distractors")
+        if (similarity["diffusion"][s] or -np.inf) > (similarity["act"][s] or -np.inf)
     ]
-    worst = min(copies[ALT].values())
+    worst = min(value for value in copies[ALT].values() if value is not None)
     return [
+        *([UNTRAINED] if quick else []),
         f"ALT succeeds in {alt['success']} of {alt['trials']} trials and recalls the right "
         f"demonstration in {alt['recall']}; the diffusion policy (small, 100 DDPM steps) succeeds "
         f"in {diffusion['success']} of {diffusion['trials']}.",
@@ -475,7 +503,7 @@ def _similarity_table(
 
 
 def _per_scenario(
-    title: str, names: Sequence[str], values: Mapping[str, Mapping[str, float]], note: str
+    title: str, names: Sequence[str], values: Mapping[str, Mapping[str, float | None]], note: str
 ) -> Table:
     rows = [[name, *(values[name][s] for s in SCENARIOS)] for name in names]
     return Table(title, ("policy", *SCENARIOS), rows, note)

@@ -96,3 +96,18 @@ def test_the_study_runs_from_nothing_and_takes_up_what_is_there(tmp_path, monkey
     again = run_paper(tmp_path, quick=True, seed=0, device="cpu")
     assert again.values["similarity"] == report.values["similarity"]
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "roll-outs").iterdir()} == kept
+
+
+def test_an_episode_in_which_nothing_was_followed_has_no_similarity():
+    still = Rollouts(
+        np.zeros(2, np.bool_),
+        np.array([1, 1]),
+        [np.zeros((0, 10)), DEMONSTRATIONS[1]],
+        [np.zeros(0, np.int64), np.zeros(FRAMES, np.int64)],
+    )
+    judged = judge(still, TRAINING, LAYOUT)
+    assert judged.similarity.tolist() == [1.0]
+    assert judged.recalled == 1
+    nothing = Rollouts(still.success[:1], still.expected[:1], still.actions[:1], still.chunks[:1])
+    judged = judge(nothing, TRAINING, LAYOUT)
+    assert (judged.median, judged.largest, judged.copies) == (None, None, None)
