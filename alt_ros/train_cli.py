@@ -194,6 +194,7 @@ def train_diffusion(
     options: Options = TrainOptions(),
     architecture: Literal["cnn", "transformer"] = "cnn",
     crop: float = 0.92,
+    draws: int | None = None,
 ) -> None:
     """Train a Diffusion Policy.
 
@@ -203,8 +204,11 @@ def train_diffusion(
         options: Of every policy.
         architecture: cnn, a temporal U-Net; or transformer.
         crop: Share of the images' height and width looked at; drawn at random in training.
+        draws: Of the noise for each window; 4 for small, where encoding images is most of the
+            work, else 1 as published.
     """
-    _train("diffusion", store, output, options, architecture=architecture, crop=crop)
+    own = {} if draws is None else {"draws": draws}
+    _train("diffusion", store, output, options, architecture=architecture, crop=crop, **own)
 
 
 @train.command(name="act")

@@ -26,7 +26,8 @@ status that is not 0.
 
 | launch argument | default | meaning |
 |---|---|---|
-| `policy` | `alt` | `alt`; `diffusion`, `act`, `vinn`, `kdtree`, `bc` or `remote`, which must have been deployed into the bundle (`alt deploy`), watched by the same monitor; `none`: neither policy nor executor, to record demonstrations |
+| `policy` | `alt` | `alt`; one that was deployed into the bundle ([policies.md](policies.md)); \
+or `none`: neither policy nor executor, to record demonstrations |
 | `sim` | `false` | `true` starts sim_bridge and scripted_expert, on simulated time |
 | `bundle` |  | folder of the bundle; required by a policy |
 | `config` |  | parameter file on top of the package's own |

@@ -29,7 +29,10 @@ from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.types import ActionLayout, Observation
 
 ALT = Path(sys.executable).with_name("alt")
-COMMANDS = ("demo", "up", "data", "bench", "eval", "train", "index", "calibrate", "doctor")
+COMMANDS = (
+    *("data", "train", "bench", "study", "demo", "up", "eval", "index", "deploy", "calibrate"),
+    "doctor",
+)
 ALL = [
     *((name,) for name in COMMANDS),
     *(("data", name) for name in ("inspect", "import")),
@@ -120,7 +123,7 @@ def push(tmp_path: Path) -> Path:
 
 def test_help_lists_every_command():
     said = succeeds("--help")
-    assert "{data,bench,demo,up,eval,train,index,calibrate,doctor}" in said
+    assert f"{{{','.join(COMMANDS)}}}" in said
     assert all(f"• {name}" in said for name in COMMANDS)
 
 
@@ -199,7 +202,7 @@ def alt_here(monkeypatch, capsys) -> Iterator[Callable[..., str]]:
 
 
 def test_a_missing_store_ends_training(tmp_path, alt_here):
-    line = alt_here("train", tmp_path / "absent", tmp_path / "out", status=2)
+    line = alt_here("train", "alt", tmp_path / "absent", tmp_path / "out", status=2)
     assert line.startswith(f"alt: '{tmp_path}/absent' is not a store")
     assert line.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -207,7 +210,18 @@ def test_a_missing_store_ends_training(tmp_path, alt_here):
 
 def test_from_store_to_bundle_to_recall(tmp_path, store, alt_here):
     training, bundle, figures = (tmp_path / n for n in ("training", "bundle", "recall.json"))
-    train = ["train", store, training, "--steps", "2", "--batch-size", "4", "--device", "cpu"]
+    train = [
+        "train",
+        "alt",
+        store,
+        training,
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
     train += ["--image-size", "32", "32", "--embedding-size", "16"]
     said = alt_here(*train)
     assert f"written: {training}/encoder.pt; loss " in said, "a path is not broken at column 80"
@@ -247,7 +261,7 @@ def test_from_store_to_bundle_to_recall(tmp_path, store, alt_here):
 def test_a_bundle_that_corrects_is_trained_with_a_task_head(tmp_path, store, alt_here):
     training, bundle = tmp_path / "training", tmp_path / "bundle"
     alt_here(
-        *("train", store, training, "--steps", "2", "--batch-size", "4", "--device", "cpu"),
+        *("train", "alt", store, training, "--steps", "2", "--batch-size", "4", "--device", "cpu"),
         *("--image-size", "32", "32", "--embedding-size", "16", "--augmentation", "strong"),
         *("--phases", "0", "--contrastive-weight", "0", "--task-weight", "1"),
     )

@@ -14,8 +14,9 @@ from alt_ros.errors import BundleError, ConfigurationError
 from alt_ros.policies.alt import AltPolicy
 from alt_ros.policies.checkpoint import MANIFEST, PolicyCheckpoint
 from alt_ros.policies.policy import Policy
-from alt_ros.policies.remote import FILE as REMOTE_FILE
-from alt_ros.policies.remote import RemoteConfig, RemotePolicy
+from alt_ros.policies.remote import RemotePolicy
+from alt_ros.policies.remote_config import FILE as REMOTE_FILE
+from alt_ros.policies.remote_config import RemoteConfig
 from alt_ros.policies.spec import PolicySpec
 from alt_ros.types import ActionLayout
 

@@ -12,15 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.geometry import split_arm_action
-from alt_ros.policies import remote
-from alt_ros.policies.remote import (
-    FILE,
-    PARTS,
-    ROTATIONS,
-    Columns,
-    RemoteConfig,
-    RemotePolicy,
-)
+from alt_ros.policies import remote, remote_config
+from alt_ros.policies.remote import RemotePolicy
+from alt_ros.policies.remote_config import FILE, PARTS, ROTATIONS, Columns, RemoteConfig
 from alt_ros.types import Observation
 
 OPENPI = {
@@ -336,7 +330,7 @@ def test_a_folders_file_describes_the_policy(tmp_path, protocol):
 
 
 def test_the_example_of_the_documentation_is_a_configuration():
-    text = remote.__doc__
+    text = remote_config.__doc__
     example = json.loads(text[text.index("{") : text.rindex("}\n\n") + 1])
     config = RemoteConfig.from_json(example)
     assert [name for entry in config.state for name in entry.names][-2:] == ["gripper"] * 2
