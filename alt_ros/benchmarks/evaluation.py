@@ -68,6 +68,7 @@ def evaluate(
         ConfigurationError: The scenario does not exist.
         BundleError: The bundle cannot be loaded, or holds no such policy.
     """
+    find_scenario(scenario)  # a wrong name is told before anything is loaded
     inference = inference or InferenceConfig()
     monitor: AltPolicy | None = None
     if policy == ALT or watched:

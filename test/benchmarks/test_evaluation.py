@@ -16,6 +16,7 @@ from alt_ros.benchmarks.evaluation import evaluate, summarize, with_retrieval
 from alt_ros.bundle import Bundle
 from alt_ros.errors import BundleError, ConfigurationError
 from alt_ros.lookup.correction import CorrectionConfig
+from alt_ros.policies.registry import InferenceConfig
 from alt_ros.simulation.rollout import Episode
 
 
@@ -50,7 +51,7 @@ EPISODES = [
 
 def test_successes_recalls_and_flags_are_counted():
     figures = summarize("ind", EPISODES)
-    assert (figures["policy"], figures["scenario"], figures["trials"]) == ("alt", "ind", 5)
+    assert (figures["scenario"], figures["trials"]) == ("ind", 5)
     assert (figures["success"], figures["recall"], figures["flagged"]) == (3, 2, 3)
 
 
@@ -81,7 +82,7 @@ def test_every_episode_is_listed_and_all_of_it_is_json():
 
 
 def test_an_unknown_scenario_and_a_missing_bundle_are_refused(tmp_path):
-    options = {"seed": 1, "action_horizon": 8, "device": "cpu"}
+    options = {"seed": 1, "action_horizon": 8, "inference": InferenceConfig("cpu")}
     with pytest.raises(ConfigurationError, match="scenario 'nowhere' does not exist: choose one"):
         evaluate(tmp_path, "nowhere", 1, **options)
     with pytest.raises(BundleError, match="must hold manifest.json"):

@@ -38,6 +38,9 @@ class ExpertPolicy(Policy):
         self.expert = ScriptedExpert(self.placement)
         self.start: int | None = None
 
+    def observe(self, observation) -> None:
+        self.act(observation)
+
     def act(self, observation) -> PolicyOutput:
         assert set(observation.images) == set(self.views)
         stamp, pose, opening = observation.stamp, observation.poses[0], observation.grippers[0]
