@@ -171,7 +171,7 @@ def recorded(
 
 
 @cache
-def _code() -> str:
+def roll_out_code() -> str:
     """Return a digest of the code that a roll-out runs, but the encoder's."""
     package = Path(alt_ros.__file__).parent
     parts = [*(package / "simulation").glob("*.py"), *map(package.joinpath, ROLL_OUT)]
@@ -183,7 +183,9 @@ def _code() -> str:
 
 def _policy_name(bundle: Bundle) -> str:
     correction = None if bundle.correction is None else bundle.correction.to_json()
-    settings = json.dumps([bundle.retrieval.to_json(), correction, _code()], sort_keys=True)
+    settings = json.dumps(
+        [bundle.retrieval.to_json(), correction, roll_out_code()], sort_keys=True
+    )
     digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
     return f"{bundle.encoder_id}_{len(bundle.table)}_{digest}"
 

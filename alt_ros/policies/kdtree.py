@@ -19,9 +19,10 @@ from scipy.spatial import KDTree
 
 from alt_ros.errors import BundleError, ConfigurationError
 from alt_ros.policies.checkpoint import PolicyCheckpoint
-from alt_ros.policies.policy import Policy, PolicyOutput
+from alt_ros.policies.policy import PolicyOutput
 from alt_ros.policies.spec import PolicySpec, check_observation, window_inputs
-from alt_ros.types import ActionChunk, ActionLayout, Neighbour, Observation
+from alt_ros.policies.trained import TrainedPolicy
+from alt_ros.types import ActionChunk, Neighbour, Observation
 
 THUMBNAIL = 24
 """Height and width of what the components are taken of, pixels."""
@@ -117,7 +118,7 @@ def _features(
     return np.concatenate([projected, scaled], axis=1).astype(np.float32)
 
 
-class KdTreePolicy(Policy):
+class KdTreePolicy(TrainedPolicy):
     """Recalls the nearest frame.
 
     Args:
@@ -131,29 +132,9 @@ class KdTreePolicy(Policy):
         missing = [name for name in ARRAYS if name not in checkpoint.arrays]
         if missing:
             raise BundleError(f"policy 'kdtree': its weights lack {missing}: train it again")
-        self.spec = checkpoint.spec
+        super().__init__(checkpoint.spec)
         self._arrays = checkpoint.arrays
         self._tree = KDTree(checkpoint.arrays["points"])
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """See ``Policy.views``."""
-        return self.spec.views
-
-    @property
-    def layout(self) -> ActionLayout:
-        """See ``Policy.layout``."""
-        return self.spec.layout
-
-    @property
-    def period(self) -> int:
-        """See ``Policy.period``."""
-        return self.spec.period
-
-    @property
-    def horizon(self) -> int:
-        """See ``Policy.horizon``."""
-        return self.spec.prediction_horizon
 
     def reset(self) -> None:
         """See ``Policy.reset``; it remembers nothing."""

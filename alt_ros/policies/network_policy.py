@@ -8,15 +8,16 @@ import torch
 from alt_ros.encoders.runtime import compute_device
 from alt_ros.policies.history import History
 from alt_ros.policies.network import PolicyNetwork
-from alt_ros.policies.policy import Policy, PolicyOutput
+from alt_ros.policies.policy import PolicyOutput
 from alt_ros.policies.spec import check_observation, window_inputs
 from alt_ros.policies.temporal_ensemble import TemporalEnsemble
-from alt_ros.types import ActionChunk, ActionLayout, Observation
+from alt_ros.policies.trained import TrainedPolicy
+from alt_ros.types import ActionChunk, Observation
 
 WARM_UP_RUNS = 2
 
 
-class NetworkPolicy(Policy):
+class NetworkPolicy(TrainedPolicy):
     """Runs a network; what it draws depends on the seed and the observation's stamp alone.
 
     Args:
@@ -37,32 +38,12 @@ class NetworkPolicy(Policy):
         device: str = "auto",
         ensemble: TemporalEnsemble | None = None,
     ) -> None:
-        self.spec = network.spec
+        super().__init__(network.spec)
         self.device = compute_device(device)
         self.network = network.to(self.device).eval()
         self._seed = seed
         self._history = History(self.spec.observation_horizon)
         self._ensemble = ensemble
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """See ``Policy.views``."""
-        return self.spec.views
-
-    @property
-    def layout(self) -> ActionLayout:
-        """See ``Policy.layout``."""
-        return self.spec.layout
-
-    @property
-    def period(self) -> int:
-        """See ``Policy.period``."""
-        return self.spec.period
-
-    @property
-    def horizon(self) -> int:
-        """See ``Policy.horizon``."""
-        return self.spec.chunk_size
 
     def reset(self) -> None:
         """See ``Policy.reset``."""

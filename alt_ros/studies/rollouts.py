@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alt_ros.benchmarks.evaluation import roll_out
+from alt_ros.benchmarks.ood_traces import roll_out_code
 from alt_ros.policies.policy import Policy
 from alt_ros.progress import Advance
 from alt_ros.simulation.cup_grasp import CupGraspSimulation
@@ -62,7 +63,8 @@ def rolled_out(
 
     Args:
         file: An npz file.
-        identity: Which policy, and how it answers: a file of another is run again.
+        identity: Which policy, and how it answers: a file of another is run again, as is one
+            of other code.
         make_policy: Loads the policy, where it is needed.
         scenario: Its name.
         trials: Episodes.
@@ -71,7 +73,7 @@ def rolled_out(
         act_every: See ``run_episode``.
         progress: Called after each episode.
     """
-    key = [identity, scenario, trials, seed, action_horizon, act_every]
+    key = [identity, roll_out_code(), scenario, trials, seed, action_horizon, act_every]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     kept = _load(file, digest)
     if kept is not None:

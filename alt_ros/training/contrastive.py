@@ -13,10 +13,7 @@ import copy
 import json
 import math
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,21 +29,19 @@ from alt_ros.encoders.network import MultiViewEncoder
 from alt_ros.encoders.runtime import compute_device
 from alt_ros.encoders.spec import EncoderSpec
 from alt_ros.encoders.torchscript import export_encoder
-from alt_ros.errors import ConfigurationError, DataError, DependencyError
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.progress import Advance
 from alt_ros.training.configuration import TrainingConfig, TrainingResult
 from alt_ros.training.frames import FrameReader
 from alt_ros.training.sampling import BatchSampler
+from alt_ros.training.steps import take_steps, write_scalar
 from alt_ros.training.task import TaskHead, task_targets
 from alt_ros.training.validation import validate_encoder
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
 ENCODER = "encoder.pt"
 RESULT = "training.json"
 STATISTICS_BATCH = 64
-Progress = Callable[[int, int], None]
 
 
 def train_encoder(
@@ -55,7 +50,7 @@ def train_encoder(
     config: TrainingConfig,
     output: Path,
     *,
-    progress: Progress | None = None,
+    progress: Advance = lambda done, total: None,
     weights: Path | None = None,
     device: str = "auto",
     tensorboard: bool = True,
@@ -85,31 +80,23 @@ def train_encoder(
     """
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(store, spec, config, weights, compute_device(device))
-    first = run.resume(output / CHECKPOINT)
-    writer = tensorboard_writer(output, first) if tensorboard else None
-    started = time.monotonic()
-    with torch.random.fork_rng(devices=[]):
-        for step in range(first, config.steps):
-            loss = run.step(step)
-            if writer is not None:
-                writer.add_scalar("train/loss", loss, step)
-                writer.add_scalar("train/learning_rate", config.rate(step), step)
-            done = step + 1
-            broken_off = stop_at is not None and done >= stop_at and done < config.steps
-            if done % config.checkpoint_every == 0 or done == config.steps or broken_off:
-                run.save(output / CHECKPOINT, done)
-            if progress is not None:
-                progress(done, config.steps)
-            if broken_off:
-                return None
-    seconds = time.monotonic() - started
+    taken = take_steps(
+        run,
+        output / CHECKPOINT,
+        config.steps,
+        rate=config.rate,
+        checkpoint_every=config.checkpoint_every,
+        progress=progress,
+        tensorboard=tensorboard,
+        stop_at=stop_at,
+    )
+    if taken is None:
+        return None
     encoder = run.finished_encoder()
     identity = export_encoder(encoder, output / ENCODER)
     validation = validate_encoder(encoder, store, config.validation)
-    if writer is not None:
-        if not math.isnan(validation):
-            writer.add_scalar("validation/action_distance", validation, config.steps)
-        writer.close()
+    if tensorboard and not math.isnan(validation):
+        write_scalar(output, "validation/action_distance", validation, config.steps)
     tenth = max(1, config.steps // 10)
     result = TrainingResult(
         encoder=output / ENCODER,
@@ -118,28 +105,12 @@ def train_encoder(
         config=config,
         loss_first=float(np.mean(run.losses[:tenth])),
         loss_last=float(np.mean(run.losses[-tenth:])),
-        seconds=seconds,
-        resumed_at=first,
+        seconds=taken.seconds,
+        resumed_at=taken.first,
         validation=validation,
     )
     (output / RESULT).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
     return result
-
-
-def tensorboard_writer(output: Path, step: int) -> SummaryWriter:
-    """Return where scalars go; what an earlier run wrote from ``step`` on is dropped.
-
-    Raises:
-        DependencyError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as error:
-        raise DependencyError(
-            f"training writes scalars for TensorBoard, which does not import ({error}): "
-            "pip install tensorboard, or train without"
-        ) from error
-    return SummaryWriter(str(output), purge_step=step if step else None)
 
 
 class _Run:

@@ -33,7 +33,7 @@ from alt_ros.policies.spec import PolicySpec
 from alt_ros.policies.vinn import VinnNetwork
 from alt_ros.progress import Advance
 from alt_ros.report import write_json
-from alt_ros.training.contrastive import tensorboard_writer
+from alt_ros.training.steps import take_steps, write_scalar
 from alt_ros.training.windows import Windows
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -190,28 +190,21 @@ def train_policy(
     if spec.policy == "kdtree":
         return _fit_kdtree(spec, windows, output, provenance, progress)
     run = _Run(store, spec, config, windows, compute_device(device))
-    first = run.resume(output / CHECKPOINT)
-    writer = tensorboard_writer(output, first) if tensorboard else None
-    started = time.monotonic()
-    with torch.random.fork_rng(devices=[]):
-        for step in range(first, config.steps):
-            loss = run.step(step)
-            if writer is not None:
-                writer.add_scalar("train/loss", loss, step)
-                writer.add_scalar("train/learning_rate", config.rate(step), step)
-            done = step + 1
-            broken_off = stop_at is not None and done >= stop_at and done < config.steps
-            if done % config.checkpoint_every == 0 or done == config.steps or broken_off:
-                run.save(output / CHECKPOINT, done)
-            progress(done, config.steps)
-            if broken_off:
-                return None
-    seconds = time.monotonic() - started
+    taken = take_steps(
+        run,
+        output / CHECKPOINT,
+        config.steps,
+        rate=config.rate,
+        checkpoint_every=config.checkpoint_every,
+        progress=progress,
+        tensorboard=tensorboard,
+        stop_at=stop_at,
+    )
+    if taken is None:
+        return None
     validation = run.validation()
-    if writer is not None:
-        if not math.isnan(validation):
-            writer.add_scalar("validation/loss", validation, config.steps)
-        writer.close()
+    if tensorboard and not math.isnan(validation):
+        write_scalar(output, "validation/loss", validation, config.steps)
     tenth = max(1, config.steps // 10)
     return _written(
         PolicyTrainingResult(
@@ -220,8 +213,8 @@ def train_policy(
             loss_first=float(np.mean(run.losses[:tenth])),
             loss_last=float(np.mean(run.losses[-tenth:])),
             validation=validation,
-            seconds=seconds,
-            resumed_at=first,
+            seconds=taken.seconds,
+            resumed_at=taken.first,
         ),
         output,
     )
