@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
@@ -12,7 +15,10 @@ from alt_ros.errors import ConfigurationError
 from alt_ros.progress import progress_bar
 from alt_ros.terminal import Positional, console, say
 
-Name = Literal["paper", "manifold", "lqr"]
+if TYPE_CHECKING:
+    from alt_ros.studies.report import Report
+
+Name = Literal["paper", "encoders", "multimodal", "manifold", "lqr", "horizon", "scaling", "pusht"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -23,18 +29,24 @@ def study(
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    data: Path | None = None,
+    weights: dict[str, Path] | None = None,
 ) -> None:
     """Run a study; write tables.json, report.md and report.html. What was broken off goes on.
 
     Args:
-        name: paper: does each policy recall, and what does it cost. manifold: when a diffusion
-            model memorises, generalises or misses, on 2-D curves. lqr: what a diffusion policy
-            learns from a linear controller.
+        name: paper: does each policy recall, and what does it cost. encoders: which encoder
+            recalls best. multimodal: does a policy commit to one of two ways. manifold: when a
+            diffusion model memorises, generalises or misses, on 2-D curves. lqr: what a diffusion
+            policy learns from a linear controller. horizon: how many actions of a chunk to
+            execute. scaling: from 31 to 20,000 demonstrations. pusht: the public benchmark.
         quick: Within 15 minutes on two cores.
         full: As far as it goes; hours on two cores.
         out: Folder; build/studies/NAME unless given.
         seed: Of everything drawn.
         device: auto, cpu or cuda.
+        data: pusht: the human demonstrations, pusht_cchi_v7_replay.zarr.zip.
+        weights: encoders: backbone to the file of its pretrained weights.
     """
     from alt_ros.studies.report import write_report
 
@@ -42,15 +54,29 @@ def study(
         raise ConfigurationError(f"study '{name}': say either --quick or --full")
     folder = Path("build/studies") / name if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
-    if name == "paper":
-        from alt_ros.studies.paper import run_paper as run
-    elif name == "manifold":
-        from alt_ros.studies.manifold import run_manifold as run
-    else:
-        from alt_ros.studies.lqr import run_lqr as run
+    run = _study(name, data, weights)
     with progress_bar(console, f"study {name}") as progress:
         report = run(folder, quick=quick, seed=seed, device=device, progress=progress)
     page = write_report(folder, report)
     for sentence in report.summary:
         Console().print(sentence, markup=False)
     say(f"written: {page}, tables.json and report.md beside it")
+
+
+def _study(name: str, data: Path | None, weights: dict[str, Path] | None) -> Callable[..., Report]:
+    """Return what runs a study; an option that it has no use for is refused."""
+    if data is not None and name != "pusht":
+        raise ConfigurationError(f"study '{name}': --data is of the study pusht, leave it out")
+    if weights is not None and name != "encoders":
+        raise ConfigurationError(
+            f"study '{name}': --weights is of the study encoders, leave it out"
+        )
+    if name == "pusht":
+        from alt_ros.studies.push_t import run_push_t
+
+        return partial(run_push_t, data=data)
+    if name == "encoders":
+        from alt_ros.studies.encoders import run_encoders
+
+        return partial(run_encoders, weights=weights)
+    return getattr(import_module(f"alt_ros.studies.{name}"), f"run_{name}")

@@ -38,3 +38,12 @@ def test_a_study_writes_its_figures_and_says_what_it_found(tmp_path, monkeypatch
         "report.md",
         "report.html",
     }
+
+
+@pytest.mark.parametrize("option", [("--data", "somewhere"), ("--weights", "resnet18", "file")])
+def test_an_option_of_another_study_is_refused(tmp_path, monkeypatch, capsys, option):
+    status, _, error = alt(
+        *(monkeypatch, capsys, "study", "lqr", "--quick", "--out", tmp_path / "lqr", *option),
+    )
+    assert status == 2
+    assert error.startswith(f"alt: study 'lqr': {option[0]} is of the study ")

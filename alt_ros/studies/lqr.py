@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from alt_ros.policies.denoising_transformer import DenoisingTransformer
 from alt_ros.policies.diffusion import Diffusion, SamplerConfig
 from alt_ros.policies.network import MinMax
 from alt_ros.progress import Advance
+from alt_ros.studies.parallel import Part, side_by_side
 from alt_ros.studies.report import Interval, Plot, Report, Table, typed_command
 from alt_ros.training.policy import moving_average
 
@@ -225,17 +227,12 @@ def run_lqr(
     settings, started = QUICK if quick else FULL, time.monotonic()
     seeds = range(seed, seed + settings.seeds)
     plan = [(horizon, number) for horizon in settings.horizons for number in seeds]
-    total = len(plan) * settings.steps
-    cells = [
-        learn(
-            horizon,
-            number,
-            settings,
-            device,
-            lambda done, _, before=index * settings.steps: progress(before + done, total),
-        )
-        for index, (horizon, number) in enumerate(plan)
+    parts = [
+        Part(partial(learn, horizon, number, settings, device), size=settings.steps)
+        for horizon, number in plan
     ]
+    alone = compute_device(device).type != "cpu"  # all would share the device
+    cells = side_by_side(parts, progress, 1 if alone else None)
     exact = regulator()
     recovered = all(max(cell.gain_error, cell.loop_error) <= TOLERANCE for cell in cells)
     worst = max(cells, key=lambda cell: max(cell.gain_error, cell.loop_error))

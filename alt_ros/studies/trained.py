@@ -12,6 +12,7 @@ from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.store import DemonstrationStore, is_store, write_store
 from alt_ros.errors import BundleError
 from alt_ros.policies.checkpoint import PolicyCheckpoint
+from alt_ros.policies.spec import PolicySpec
 from alt_ros.progress import Advance
 from alt_ros.simulation.cup_grasp import CupGraspSimulation
 from alt_ros.simulation.recording import record_demonstration
@@ -20,7 +21,7 @@ from alt_ros.simulation.scene import CupPlacement
 from alt_ros.training.alt_bundle import build_bundle
 from alt_ros.training.configuration import cup_training
 from alt_ros.training.contrastive import train_encoder
-from alt_ros.training.policy import PolicyTrainingConfig, train_policy
+from alt_ros.training.policy import POLICY, PolicyTrainingConfig, train_policy
 from alt_ros.training.policy_defaults import policy_spec
 
 IMAGE_SIZE = 128, 128
@@ -114,6 +115,27 @@ def trained_checkpoint(
     """
     crop = {"crop": 0.92} if policy in ("diffusion", "act", "bc") else {}
     spec = policy_spec(policy, store, state_columns=(), settings=crop)
+    kept = _finished(folder / POLICY, spec, config, store)
+    if kept is not None:
+        return kept
     result = train_policy(store, spec, config, folder, device=device, progress=progress)
     assert result is not None
     return result.checkpoint
+
+
+def _finished(
+    folder: Path, spec: PolicySpec, config: PolicyTrainingConfig, store: DemonstrationStore
+) -> PolicyCheckpoint | None:
+    """Return what a training to the end left; None where there is none, or it is of another."""
+    try:
+        kept = PolicyCheckpoint.load(folder)
+    except BundleError:
+        return None
+    wanted = {**spec.to_json(), "settings": kept.spec.settings}
+    same = (
+        kept.spec.to_json() == wanted
+        and spec.settings.items() <= kept.spec.settings.items()
+        and kept.provenance.get("training") == config.to_json()
+        and kept.provenance.get("frames") == store.frames
+    )
+    return kept if same else None

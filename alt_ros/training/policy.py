@@ -252,6 +252,14 @@ def _fit_kdtree(
     return _written(result, output)
 
 
+def native_precision(device: torch.device) -> str:
+    """Return "bf16" where a processor computes with it natively, else "fp32"."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public question
+    return "bf16" if asked is not None and asked() else "fp32"
+
+
 def moving_average(averaged: Tensor, present: Tensor, count: Tensor | int) -> Tensor:
     """Return the exponential moving average; its decay nears 1 with the steps (power 0.75)."""
     decay = 1.0 - (1.0 + float(count)) ** -EMA_POWER

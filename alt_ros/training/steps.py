@@ -100,12 +100,12 @@ def take_steps(
 
 def write_scalar(folder: Path, name: str, value: float, step: int) -> None:
     """Add one scalar to a folder's TensorBoard events."""
-    writer = _writer(folder, 0)
+    writer = _writer(folder)
     writer.add_scalar(name, value, step)
     writer.close()
 
 
-def _writer(folder: Path, step: int) -> SummaryWriter:
+def _writer(folder: Path, step: int | None = None) -> SummaryWriter:
     """Return where scalars go; what an earlier run wrote from ``step`` on is dropped."""
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -114,4 +114,4 @@ def _writer(folder: Path, step: int) -> SummaryWriter:
             f"training writes scalars for TensorBoard, which does not import ({error}): "
             "pip install tensorboard, or train without"
         ) from error
-    return SummaryWriter(str(folder), purge_step=step if step else None)
+    return SummaryWriter(str(folder), purge_step=step)

@@ -1,4 +1,6 @@
 import json
+import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -60,6 +62,15 @@ def test_a_policy_is_learnt_alike_from_the_same_seed():
     assert not np.array_equal(one.predicted, learn(2, 4, SHORT, "cpu").predicted)
 
 
+def test_a_cell_can_be_learnt_in_another_process():
+    sent = pickle.loads(pickle.dumps(partial(learn, 2, 3, SHORT, "cpu")))
+    done = []
+    cell = pickle.loads(pickle.dumps(sent(progress=lambda *now: done.append(now))))
+    assert cell.predicted.tobytes() == learn(2, 3, SHORT, "cpu").predicted.tobytes()
+    assert (cell.horizon, cell.seed) == (2, 3)
+    assert done[-1] == (20, 20)
+
+
 def test_the_errors_are_relative():
     cell = lqr.LqrCell(1, 0, regulator(), 0.0, np.full((50, 1), 1.1), np.full((50, 1), 1.0))
     interval = cell.loop_interval()
@@ -70,6 +81,7 @@ def test_the_errors_are_relative():
 
 def test_the_study_says_honestly_that_a_short_training_recovers_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(lqr, "QUICK", SHORT)
+    monkeypatch.setattr("alt_ros.studies.parallel._cores", lambda: 1)  # starts no process
     done = []
     report = run_lqr(
         tmp_path, quick=True, seed=0, device="cpu", progress=lambda *at: done.append(at)

@@ -7,8 +7,9 @@ import torch
 from alt_ros.audit.similarity import TrainingTrajectories
 from alt_ros.audit.trajectory_distance import Trajectory
 from alt_ros.geometry import arm_action
-from alt_ros.studies import paper
-from alt_ros.studies.paper import PaperSettings, judge, run_paper
+from alt_ros.studies import costs, paper
+from alt_ros.studies.judged import judge
+from alt_ros.studies.paper import PaperSettings, run_paper
 from alt_ros.studies.report import write_report
 from alt_ros.studies.rollouts import Rollouts
 from alt_ros.training.policy import PolicyTrainingConfig
@@ -69,7 +70,7 @@ def test_the_study_runs_from_nothing_and_takes_up_what_is_there(tmp_path, monkey
         training={"diffusion": config, "act": config, "kdtree": config},
     )
     monkeypatch.setattr(paper, "QUICK", settings)
-    monkeypatch.setattr(paper, "INFERENCES", 1)
+    monkeypatch.setattr(costs, "INFERENCES", 1)
     monkeypatch.setattr(paper, "SCENARIOS", ("ind", "distractors"))
     told: list[tuple[int, int]] = []
 
