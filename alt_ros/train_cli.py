@@ -107,6 +107,9 @@ def train_alt(
     image_size: tuple[int, int] = (240, 320),
     embedding_size: int = 128,
     shared_trunk: bool = True,
+    backbone: Literal[
+        "resnet18", "vit_b_16", "vit_tiny", "clip_vit_b_32", "clip_tiny"
+    ] = "resnet18",
     use_pose: bool = False,
     augmentation: Literal["paper", "strong"] = "paper",
     phases: int = 2,
@@ -130,7 +133,9 @@ def train_alt(
         temperature: Of NT-Xent.
         image_size: Height and width of the network's input.
         embedding_size: 64, 128, 256 ...
-        shared_trunk: One ResNet-18 for all views, as in the paper, or one each.
+        shared_trunk: One trunk for all views, as in the paper, or one each.
+        backbone: Architecture of the trunk; the paper's is resnet18. Those of 86 million
+            parameters are to be started from published weights.
         use_pose: Add the pose branch.
         augmentation: paper, or strong: light, focus and things beside the task matter less.
         phases: Common phases of the demonstrations in a batch; 0 draws frames uniformly.
@@ -138,7 +143,7 @@ def train_alt(
         task_weight: Of the task head's error in the loss; needed for --retrieval correct.
         positive_reach: Frames in time that the second copy may be away from the first.
         validation: Demonstrations, by number, held out of training.
-        weights: ResNet-18 weights to start from, a local file.
+        weights: Weights to start from, a local file that fits the backbone.
         device: auto, cpu or cuda.
         seed: Of weights, batches and augmentation.
     """
@@ -155,6 +160,7 @@ def train_alt(
         width=image_size[1],
         embedding_size=embedding_size,
         shared_trunk=shared_trunk,
+        backbone=backbone,
         use_pose=use_pose,
         arms=opened.layout.arms,
     )

@@ -2,19 +2,24 @@
 
 As in the code released with the ALT paper (He et al. 2026, arXiv 2505.05787): a ResNet-18, shared
 by the cameras, with a linear layer to ``view_size`` features per view; the views concatenated;
-Linear 256, ReLU, Linear ``embedding_size``, L2 norm. The pose branch is an MLP 7-64-32.
+Linear 256, ReLU, Linear ``embedding_size``, L2 norm. The pose branch is an MLP 7-64-32. The
+paper's ablation puts transformers in the ResNet's place: see ``EncoderSpec.backbone``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alt_ros.encoders.spec import POSE_FEATURES, EncoderSpec
+from alt_ros.encoders.clip import ClipTrunk, read_clip_weights
+from alt_ros.encoders.spec import PATCHES, POSE_FEATURES, EncoderSpec
 from alt_ros.encoders.torchvision_import import import_torchvision
+from alt_ros.encoders.vision_transformer import BASE, TINY, VisionTransformerTrunk
 from alt_ros.errors import ConfigurationError
 from alt_ros.types import POSE_SIZE
 
@@ -27,8 +32,9 @@ class MultiViewEncoder(nn.Module):
 
     Args:
         spec: Inputs, outputs and shape.
-        weights: File of a ResNet-18 state dictionary (torchvision's names) to start the trunk
-            from; None starts from random weights.
+        weights: File of a state dictionary to start the trunk from: of torchvision's model of the
+            backbone's name, or of CLIP's image tower (see ``read_clip_weights``). None starts from
+            random weights.
 
     Raises:
         ConfigurationError: The weights file is missing or does not fit the trunk.
@@ -81,17 +87,40 @@ class MultiViewEncoder(nn.Module):
 
 
 def _trunk(spec: EncoderSpec, weights: Path | None) -> nn.Module:
-    trunk = import_torchvision().models.resnet18(weights=None)
-    if weights is not None:
-        if not weights.is_file():
-            raise ConfigurationError(f"encoder weights '{weights}' must be a file, none is there")
-        try:
-            trunk.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ConfigurationError(
-                f"encoder weights '{weights}' must be a state dictionary of torchvision's "
-                f"resnet18, got: {reason}"
-            ) from error
-    trunk.fc = nn.Linear(trunk.fc.in_features, spec.view_size)
+    trunk: Any
+    if spec.backbone in PATCHES:
+        patch = PATCHES[spec.backbone]
+        grid = spec.height // patch, spec.width // patch
+        kind = ClipTrunk if spec.backbone.startswith("clip") else VisionTransformerTrunk
+        size = TINY if spec.backbone.endswith("tiny") else BASE
+        trunk = kind(patch, grid, size, spec.view_size)
+        if weights is not None:
+            _start(trunk, spec.backbone, weights)
+    else:
+        trunk = import_torchvision().models.resnet18(weights=None)
+        if weights is not None:
+            _start(trunk, spec.backbone, weights)
+        trunk.fc = nn.Linear(trunk.fc.in_features, spec.view_size)
     return trunk.to(memory_format=torch.channels_last)
+
+
+def _start(trunk: nn.Module, backbone: str, weights: Path) -> None:
+    """Load the weights of a file into a trunk."""
+    if not weights.is_file():
+        raise ConfigurationError(f"encoder weights '{weights}' must be a file, none is there")
+    try:
+        if isinstance(trunk, ClipTrunk):
+            trunk.start_from(read_clip_weights(weights))
+            return
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        if isinstance(trunk, VisionTransformerTrunk):
+            trunk.start_from(state)
+        else:
+            trunk.load_state_dict(state)
+    except Exception as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        origin = "OpenAI's" if isinstance(trunk, ClipTrunk) else "torchvision's"
+        raise ConfigurationError(
+            f"encoder weights '{weights}' must be a state dictionary for {backbone} with {origin} "
+            f"names, got: {reason}"
+        ) from error

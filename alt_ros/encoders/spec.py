@@ -8,7 +8,9 @@ from typing import Any
 
 from alt_ros.errors import ConfigurationError
 
-BACKBONES = ("resnet18",)
+PATCHES = {"vit_b_16": 16, "vit_tiny": 8, "clip_vit_b_32": 32, "clip_tiny": 8}
+"""Edge of the patches into which a transformer cuts the image, pixels."""
+BACKBONES = ("resnet18", *PATCHES)
 SMALLEST_IMAGE = 32
 POSE_FEATURES = 32
 
@@ -29,7 +31,10 @@ class EncoderSpec:
         shared_trunk: One trunk for all views, as published; else one trunk each.
         use_pose: Add the end-effector poses through an MLP 7-64-32 per arm.
         arms: Number of end effectors whose poses an observation carries.
-        backbone: Architecture of the trunk.
+        backbone: Architecture of the trunk: "resnet18" as published; "vit_b_16" (Dosovitskiy et
+            al. 2021) and "clip_vit_b_32" (Radford et al. 2021), of 86 million parameters, to be
+            started from published weights; "vit_tiny" and "clip_tiny" of the same architectures
+            and 2 million, which train from scratch on a CPU.
     """
 
     views: tuple[str, ...]
@@ -67,6 +72,13 @@ class EncoderSpec:
             raise ConfigurationError(
                 f"encoder: backbone must be one of {', '.join(BACKBONES)}, got '{self.backbone}'"
             )
+        patch = PATCHES.get(self.backbone, 1)
+        if self.height % patch or self.width % patch:
+            fitting = "x".join(str(_multiple(size, patch)) for size in (self.width, self.height))
+            raise ConfigurationError(
+                f"encoder: the sides of the images must be multiples of {patch} pixels for "
+                f"{self.backbone}, got {self.width}x{self.height}: take {fitting}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -97,3 +109,8 @@ class EncoderSpec:
                 )
         fitting: dict[str, Any] = dict(values)
         return cls(**fitting)
+
+
+def _multiple(size: int, patch: int) -> int:
+    """Return the multiple of a patch's edge that is nearest to a size and not too small."""
+    return max(patch * round(size / patch), -(-SMALLEST_IMAGE // patch) * patch)

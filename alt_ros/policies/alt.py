@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alt_ros.bundle import Bundle
+from alt_ros.lookup.calibration import Calibration
 from alt_ros.policies.policy import Policy, PolicyOutput
 from alt_ros.types import ActionLayout, Observation
 
@@ -38,6 +39,11 @@ class AltPolicy(Policy):
     def load(cls, path: Path, *, device: str = "auto", threads: int | None = None) -> AltPolicy:
         """Return the policy of a bundle's folder."""
         return cls(Bundle.load(path, device=device, threads=threads))
+
+    @classmethod
+    def unwatched(cls, bundle: Bundle) -> AltPolicy:
+        """Return the policy with its monitor off: it goes on where it is lost. For studies."""
+        return cls(bundle, bundle.lookup(calibration=Calibration.given(-1.0)))
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -35,12 +35,17 @@ GRASP_OPENING = 0.045
 """Commanded opening that squeezes a cup of 62 to 70 mm, metres."""
 HOLD = 0.5
 """Pause at the end, seconds."""
+MAX_DETOUR = 0.15
+"""Metres."""
 _SETTLE = 0.15
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A straight move: pose and opening at its ends, and the profile between them."""
+    """A move: pose and opening at its ends, the profile between them, and how far it swings out.
+
+    It is straight unless it swings out: by ``swing`` (3,), metres, in the middle, along a sine.
+    """
 
     start: Array
     end: Array
@@ -48,11 +53,14 @@ class _Segment:
     opening_end: float
     duration: float
     ramp: float
+    swing: Array | None = None
 
     def at(self, elapsed: float) -> tuple[Array, float]:
         """Return pose and opening ``elapsed`` seconds into the segment."""
         fraction = _trapezoid(elapsed, self.duration, self.ramp)
         pose = interpolate_pose(self.start, self.end, fraction)
+        if self.swing is not None:
+            pose[:3] += math.sin(math.pi * fraction) * self.swing
         return pose, self.opening_start + fraction * (self.opening_end - self.opening_start)
 
 
@@ -78,16 +86,30 @@ def _profile(distance: float, speed: float, acceleration: float) -> tuple[float,
     return distance / min(speed, acceleration * ramp) + ramp, ramp
 
 
-def _move(start: Array, end: Array, opening: float) -> _Segment:
+def left_of(way: Array) -> Array:
+    """Return the horizontal unit vector (3,) to the left of a way (3,); +y if vertical."""
+    length = math.hypot(way[0], way[1])
+    if length < 1e-6:
+        return np.array([0.0, 1.0, 0.0])
+    return np.array([-way[1], way[0], 0.0]) / length
+
+
+def _move(start: Array, end: Array, opening: float, detour: float = 0.0) -> _Segment:
     """Return the fastest move in which neither translation nor rotation exceeds its limits."""
     distance, angle = pose_distance(start, end)
+    speed, acceleration, swing = MAX_SPEED, MAX_ACCELERATION, None
+    if detour:
+        swing = detour * left_of(end[:3] - start[:3])
+        distance = math.hypot(distance, math.pi * detour)  # so long, were it steep all the way
+        acceleration /= math.sqrt(2.0)  # along the path; as much is left to bend it
+        speed = min(speed, distance * math.sqrt(acceleration / abs(detour)) / math.pi)
     moves = (
-        _profile(distance, MAX_SPEED, MAX_ACCELERATION),
+        _profile(distance, speed, acceleration),
         _profile(angle, MAX_TURN_RATE, MAX_TURN_ACCELERATION),
     )
     ramp = max(ramp for _, ramp in moves)
     duration = max(max(duration - own for duration, own in moves) + ramp, 2 * ramp)
-    return _Segment(start, end, opening, opening, duration, ramp)
+    return _Segment(start, end, opening, opening, duration, ramp, swing)
 
 
 class ScriptedExpert:
@@ -97,21 +119,32 @@ class ScriptedExpert:
     between the fingers.
     """
 
-    def __init__(self, placement: CupPlacement, noise: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, placement: CupPlacement, noise: float = 0.0, seed: int = 0, detour: float = 0.0
+    ) -> None:
         """Plan for a cup.
 
         Args:
             placement: Where the expert believes the cup to be.
             noise: Standard deviation of the way-points about the ideal ones, metres; cut at three.
             seed: Of the noise.
+            detour: How far the hand swings out to the left of the straight way from where it
+                starts to above the cup, metres; below 0 to the right, 0 goes straight.
 
         Raises:
-            ConfigurationError: The noise is negative or larger than 5 mm.
+            ConfigurationError: The noise is negative or larger than 5 mm, or the detour is larger
+                than 15 cm.
         """
         if not 0.0 <= noise <= 0.005:
             raise ConfigurationError(
                 f"expert: noise must be 0 to 0.005 m, got {noise}: a grasp bears about 10 mm"
             )
+        if not abs(detour) <= MAX_DETOUR:
+            raise ConfigurationError(
+                f"expert: detour must be -{MAX_DETOUR} to {MAX_DETOUR} m, got {detour}: the arm "
+                "reaches no farther"
+            )
+        self._detour = detour
         rng = np.random.default_rng(seed)
         offsets = noise * np.clip(rng.standard_normal((2, 3)), -3.0, 3.0)
         home = Rotation.from_quat(HOME_POSE[3:])
@@ -131,7 +164,7 @@ class ScriptedExpert:
         above, grasp, lifted = self._waypoints
         closing = (MAX_OPENING - GRASP_OPENING) / CLOSING_SPEED
         return [
-            _move(start, above, MAX_OPENING),
+            _move(start, above, MAX_OPENING, self._detour),
             _move(above, grasp, MAX_OPENING),
             _Segment(grasp, grasp, MAX_OPENING, GRASP_OPENING, closing, 0.0),
             _Segment(grasp, grasp, GRASP_OPENING, GRASP_OPENING, _SETTLE, 0.0),

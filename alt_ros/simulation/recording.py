@@ -20,7 +20,7 @@ from alt_ros.types import ActionLayout
 
 
 def record_demonstration(
-    simulation: CupGraspSimulation, placement: CupPlacement, name: str
+    simulation: CupGraspSimulation, placement: CupPlacement, name: str, *, detour: float = 0.0
 ) -> Demonstration:
     """Let the expert grasp a cup; return a frame every 50 ms.
 
@@ -28,12 +28,14 @@ def record_demonstration(
         simulation: Stepped from here on; its time goes on.
         placement: Where the cup stands.
         name: Of the demonstration.
+        detour: See ``ScriptedExpert``.
 
     Raises:
+        ConfigurationError: The detour is out of bounds.
         DataError: The expert did not grasp it.
     """
     simulation.reset(placement)
-    expert = ScriptedExpert(placement)
+    expert = ScriptedExpert(placement, detour=detour)
     stamps: list[int] = []
     images: dict[str, list[NDArray[np.uint8]]] = {view: [] for view in simulation.VIEWS}
     poses: list[NDArray[np.float64]] = []

@@ -15,7 +15,7 @@ in the same trials without a monitor, which would stop them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,7 @@ import numpy as np
 
 from alt_ros.audit.similarity import TrainingTrajectories
 from alt_ros.audit.trajectory_distance import Trajectory, TrajectoryDistance
-from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.store import DemonstrationStore
-from alt_ros.encoders.runtime import compute_device
-from alt_ros.policies.alt import AltPolicy
-from alt_ros.policies.checkpoint import PolicyCheckpoint
-from alt_ros.policies.policy import Policy
-from alt_ros.policies.registry import ALT, InferenceConfig, trained_policy
+from alt_ros.policies.registry import ALT, InferenceConfig
 from alt_ros.progress import Advance
 from alt_ros.simulation.scenarios import TRAINING_PLACEMENTS
 from alt_ros.studies.costs import (
@@ -40,13 +34,14 @@ from alt_ros.studies.costs import (
     trained_method,
     untrained,
 )
+from alt_ros.studies.cup_policies import CupPolicies, staged, training
 from alt_ros.studies.judged import judge
 from alt_ros.studies.paper_report import Costs, Findings, paper_report
 from alt_ros.studies.parallel import Part, side_by_side
 from alt_ros.studies.report import Report
 from alt_ros.studies.rollouts import Rollouts, rolled_out
-from alt_ros.studies.trained import ALT_STEPS, alt_bundle, cup_store, trained_checkpoint
-from alt_ros.training.policy import PolicyTrainingConfig, native_precision
+from alt_ros.studies.trained import ALT_STEPS, cup_store
+from alt_ros.training.policy import PolicyTrainingConfig
 
 SCENARIOS = ("ind", "distractors", "interpolate", "extrapolate_side", "extrapolate_back")
 ACTION_HORIZON = 8
@@ -74,23 +69,6 @@ class PaperSettings:
         default_factory=dict[str, PolicyTrainingConfig]
     )
 
-    def training_seconds(self, name: str) -> int:
-        """Return about how long a training takes on one core, for the bar."""
-        if name == ALT:
-            return 2 * self.alt_steps
-        config = self.training[name]
-        return config.steps * config.batch_size // 100
-
-
-def _config(steps: int, batch_size: int) -> PolicyTrainingConfig:
-    return PolicyTrainingConfig(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=5e-4,
-        warm_up=min(200, steps // 10),
-        checkpoint_every=100,
-    )
-
 
 QUICK = PaperSettings(
     demonstrations=8,
@@ -98,9 +76,9 @@ QUICK = PaperSettings(
     alt_steps=60,
     ddim_trials=1,
     training={
-        "diffusion": _config(200, 32),
-        "act": _config(200, 32),
-        "kdtree": _config(1, 1),
+        "diffusion": training(200, 32),
+        "act": training(200, 32),
+        "kdtree": training(1, 1),
     },
 )
 FULL = PaperSettings(
@@ -109,111 +87,51 @@ FULL = PaperSettings(
     alt_steps=ALT_STEPS,
     ddim_trials=31,
     training={
-        "diffusion": _config(2_500, 64),
-        "act": _config(3_000, 64),
-        "bc": _config(2_000, 64),
-        "vinn": _config(500, 64),
-        "kdtree": _config(1, 1),
+        "diffusion": training(2_500, 64),
+        "act": training(3_000, 64),
+        "bc": training(2_000, 64),
+        "vinn": training(500, 64),
+        "kdtree": training(1, 1),
     },
 )
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What every part of the study is told.
-
-    Attributes:
-        folder: Where demonstrations, trainings and roll-outs are kept.
-        settings: How much is done.
-        seed: Of trainings and placements.
-        device: See ``compute_device``.
-    """
-
-    folder: Path
-    settings: PaperSettings
-    seed: int
-    device: str
-
-    @property
-    def store(self) -> DemonstrationStore:
-        """The demonstrations, recorded already."""
-        return DemonstrationStore.open(self.folder / "store")
-
-    def inference(self, name: str) -> InferenceConfig:
-        """Return how a policy answers."""
-        sampler, steps = ("ddim", 10) if name == DDIM else ("ddpm", 100)
-        return InferenceConfig(self.device, sampler=sampler, denoising_steps=steps)
-
-    def bundle(self, progress: Advance = lambda done, total: None) -> Bundle:
-        """Return ALT's bundle; trained unless the folder holds it."""
-        return alt_bundle(
-            self.folder / ALT,
-            self.store,
-            seed=self.seed,
-            steps=self.settings.alt_steps,
-            device=self.device,
-            progress=progress,
-        )
-
-    def checkpoint(
-        self, name: str, progress: Advance = lambda done, total: None
-    ) -> PolicyCheckpoint:
-        """Return a policy's checkpoint; trained unless the folder holds it."""
-        name = "diffusion" if name == DDIM else name
-        config = replace(
-            self.settings.training[name],
-            seed=self.seed,
-            precision=native_precision(compute_device(self.device)),
-        )
-        return trained_checkpoint(
-            self.folder / name, self.store, name, config, device=self.device, progress=progress
-        )
-
-
-def _train(setting: _Setting, name: str, *, progress: Advance) -> None:
-    if name == ALT:
-        setting.bundle(progress)
-    else:
-        setting.checkpoint(name, progress)
+def _inference(name: str) -> InferenceConfig:
+    sampler, steps = ("ddim", 10) if name == DDIM else ("ddpm", 100)
+    return InferenceConfig(sampler=sampler, denoising_steps=steps)
 
 
 def _roll_out(
-    setting: _Setting, name: str, scenario: str, trials: int, *, progress: Advance
+    policies: CupPolicies, name: str, scenario: str, trials: int, *, progress: Advance
 ) -> Rollouts:
-    make: Callable[[], Policy]
-    if name == ALT:
-        bundle = setting.bundle()
-        identity = f"{bundle.encoder_id} {bundle.retrieval.to_json()} {bundle.correction}"
-        make = partial(AltPolicy, bundle)
-    else:
-        checkpoint, inference = setting.checkpoint(name), setting.inference(name)
-        identity = f"{checkpoint.digest} {inference}"
-        make = partial(trained_policy, checkpoint, inference)
+    identity, make = policies.maker("diffusion" if name == DDIM else name, _inference(name))
     return rolled_out(
-        setting.folder / "roll-outs" / f"{name}_{scenario}.npz",
+        policies.folder / "roll-outs" / f"{name}_{scenario}.npz",
         identity,
         make,
         scenario,
         trials,
-        seed=setting.seed,
+        seed=policies.seed,
         action_horizon=ACTION_HORIZON,
         act_every=1 if name == ALT else ACTION_HORIZON,
         progress=progress,
     )
 
 
-def _costs(setting: _Setting) -> Costs:
+def _costs(policies: CupPolicies) -> Costs:
     """Time all methods, one after the other, with nothing of this study beside them."""
-    store = setting.store
-    ddpm, ddim = setting.inference("diffusion"), setting.inference(DDIM)
-    methods = [alt_method(setting.bundle())]
+    store = policies.store
+    ddpm, ddim = (
+        replace(_inference(name), device=policies.device) for name in ("diffusion", DDIM)
+    )
+    methods = [alt_method(policies.bundle())]
     methods += [
-        trained_method(name, setting.checkpoint(name), ddpm)
-        for name in setting.settings.training
+        trained_method(name, policies.checkpoint(name), ddpm)
+        for name in policies.training
         if name != "diffusion"
     ]
     for name, checkpoint in (
-        ("diffusion", setting.checkpoint("diffusion")),
+        ("diffusion", policies.checkpoint("diffusion")),
         ("diffusion_paper", untrained(store, "paper")),
     ):
         methods.append(trained_method(f"{name}_ddpm_100", checkpoint, ddpm))
@@ -244,34 +162,22 @@ def run_paper(
         progress: Called with (seconds' worth of work done, in all), estimated.
     """
     settings, started = QUICK if quick else FULL, time.monotonic()
-    setting = _Setting(folder, settings, seed, device)
-    workers = 1 if compute_device(device).type == "cuda" else None
-    names = [ALT, *settings.training]
+    policies = CupPolicies(folder, settings.alt_steps, settings.training, seed, device)
     placements = TRAINING_PLACEMENTS[: settings.demonstrations]
-    trainings = [
-        Part(partial(_train, setting, name), 1 + settings.training_seconds(name)) for name in names
-    ]
-    plan = [(name, scenario, settings.trials) for name in names for scenario in SCENARIOS]
+    trainings = policies.trainings()
+    plan = [(name, s, settings.trials) for name in policies.names for s in SCENARIOS]
     plan.append((DDIM, "ind", settings.ddim_trials))
     roll_outs = [
-        Part(partial(_roll_out, setting, *cell), cell[2] * (12 if cell[0] == "diffusion" else 3))
+        Part(partial(_roll_out, policies, *cell), cell[2] * (12 if cell[0] == "diffusion" else 3))
         for cell in plan
     ]
     lengths = [len(placements), *(sum(p.size for p in parts) for parts in (trainings, roll_outs))]
-
-    def stage(number: int) -> Advance:
-        before = sum(lengths[:number])
-        return lambda done, of: progress(before + lengths[number] * done // of, sum(lengths))
-
+    stage = staged(lengths, progress)
     store = cup_store(folder / "store", placements, stage(0))
-    side_by_side(trainings, stage(1), workers)
-    rollouts = {
-        (name, scenario): cell
-        for (name, scenario, _), cell in zip(
-            plan, side_by_side(roll_outs, stage(2), workers), strict=True
-        )
-    }
-    training = TrainingTrajectories(
+    side_by_side(trainings, stage(1), policies.workers)
+    done = side_by_side(roll_outs, stage(2), policies.workers)
+    rollouts = {(name, s): cell for (name, s, _), cell in zip(plan, done, strict=True)}
+    demonstrated = TrainingTrajectories(
         [
             Trajectory.of_actions(np.asarray(demonstration.actions), store.layout)
             for demonstration in store
@@ -282,13 +188,13 @@ def run_paper(
         Findings(
             quick=quick,
             seed=seed,
-            names=names,
+            names=policies.names,
             scenarios=SCENARIOS,
             layout=store.layout,
-            training=training,
+            training=demonstrated,
             rollouts=rollouts,
-            judged={cell: judge(r, training, store.layout) for cell, r in rollouts.items()},
-            costs=_costs(setting),
+            judged={cell: judge(r, demonstrated, store.layout) for cell, r in rollouts.items()},
+            costs=_costs(policies),
         ),
         folder,
         started,

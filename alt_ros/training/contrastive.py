@@ -64,7 +64,7 @@ def train_encoder(
         config: How to train.
         output: Folder for the checkpoint, the encoder, its result and the TensorBoard events.
         progress: Called after each step with (steps done, steps in all).
-        weights: State dictionary of a ResNet-18 to start from.
+        weights: State dictionary to start the trunk from, see ``MultiViewEncoder``.
         device: "auto", "cpu" or "cuda".
         tensorboard: Write scalars for TensorBoard.
         stop_at: Break off, with a checkpoint, after this step; None trains to the end.

@@ -1,6 +1,11 @@
+import dataclasses
+
+import pytest
 import torch
 
 from alt_ros.encoders.identity import encoder_id
+from alt_ros.encoders.network import MultiViewEncoder
+from alt_ros.encoders.runtime import EncoderRuntime
 from alt_ros.encoders.torchscript import export_encoder, load_encoder
 
 CPU = torch.device("cpu")
@@ -37,3 +42,26 @@ def test_the_file_can_be_loaded_in_half_precision(encoder_file):
         values, _ = loaded(images, poses)
     assert values.dtype == torch.float32
     torch.testing.assert_close(values.norm(dim=-1), torch.ones(1))
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny", "clip_tiny"])
+def test_a_transformers_file_computes_what_it_computes_at_any_batch_size(tmp_path, spec, backbone):
+    own = dataclasses.replace(spec, backbone=backbone)
+    torch.manual_seed(0)
+    encoder = MultiViewEncoder(own).eval()
+    export_encoder(encoder, tmp_path / "encoder.pt")
+    runtime = EncoderRuntime(tmp_path / "encoder.pt", own, "cpu")
+    for batch in (1, 5):
+        inputs = torch.randn(batch, 2, 3, 32, 48), torch.zeros(batch, 1, 7)
+        values, views = runtime.forward(inputs)
+        again, _ = runtime.forward(inputs)
+        with torch.no_grad():
+            expected, expected_views = encoder(*inputs)
+        torch.testing.assert_close(torch.from_numpy(values), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(views), expected_views, rtol=1e-4, atol=1e-5)
+        assert values.tobytes() == again.tobytes()
+    half = load_encoder(tmp_path / "encoder.pt", CPU, torch.float16)
+    with torch.inference_mode():
+        values, _ = half(*(tensor.half() for tensor in inputs))
+    assert values.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(values, expected).min() > 0.999

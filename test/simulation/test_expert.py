@@ -92,3 +92,46 @@ def test_noise_that_would_spoil_the_grasp_is_refused() -> None:
 
 def test_expert_is_not_done_before_it_began() -> None:
     assert not ScriptedExpert(TRAINING_PLACEMENTS[0]).done
+
+
+def off_the_way(poses: np.ndarray, placement: CupPlacement) -> np.ndarray:
+    """Distance (n,) to the left of the straight way from home to above the cup, metres."""
+    way = np.array([placement.x, placement.y]) - HOME_POSE[:2]
+    left = np.array([-way[1], way[0]]) / np.linalg.norm(way)
+    return (poses[:, :2] - HOME_POSE[:2]) @ left
+
+
+@pytest.mark.parametrize("detour", [0.02, -0.08, 0.15])
+def test_a_detour_keeps_to_the_limits_of_speed_and_acceleration(detour: float) -> None:
+    for placement in TRAINING_PLACEMENTS[::5]:
+        poses, _ = commands(ScriptedExpert(placement, detour=detour))
+        moves = [pose_distance(a, b) for a, b in pairwise(poses)]
+        accelerations = np.diff(poses[:, :3], 2, axis=0) / 0.01**2
+        assert np.array(moves).max(axis=0)[0] / 0.01 <= 0.25
+        assert np.array(moves).max(axis=0)[1] / 0.01 <= 1.0 + 1e-6
+        assert np.linalg.norm(accelerations, axis=1).max() <= 1.0
+
+
+def test_a_detour_swings_out_to_its_side_and_ends_over_the_cup_all_the_same() -> None:
+    placement = TRAINING_PLACEMENTS[7]
+    straight, _ = commands(ScriptedExpert(placement))
+    left, _ = commands(ScriptedExpert(placement, detour=0.08))
+    right, _ = commands(ScriptedExpert(placement, detour=-0.08))
+    np.testing.assert_allclose(off_the_way(straight, placement), 0.0, atol=1e-12)
+    assert off_the_way(left, placement).max() == pytest.approx(0.08, abs=1e-4)
+    assert off_the_way(left, placement).min() > -1e-12
+    np.testing.assert_allclose(off_the_way(right, placement), -off_the_way(left, placement))
+    np.testing.assert_allclose(left[0], straight[0])
+    np.testing.assert_allclose(left[-1], straight[-1])
+
+
+def test_a_cup_straight_below_is_reached_over_the_robots_left() -> None:
+    below = CupPlacement(float(HOME_POSE[0]), float(HOME_POSE[1]), 0.0)
+    poses, _ = commands(ScriptedExpert(below, detour=0.08))
+    assert poses[:, 1].max() == pytest.approx(0.08, abs=1e-4)
+
+
+@pytest.mark.parametrize("detour", [0.2, -0.2, float("nan")])
+def test_a_detour_beyond_reach_is_refused(detour: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"detour must be -0.15 to 0.15 m"):
+        ScriptedExpert(TRAINING_PLACEMENTS[0], detour=detour)

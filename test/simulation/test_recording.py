@@ -37,3 +37,16 @@ def test_the_same_placement_gives_the_same_demonstration(simulation):
 def test_a_cup_out_of_reach_is_told(simulation):
     with pytest.raises(DataError, match=r"the expert did not grasp the cup at \(1.500, 0.000\)"):
         record_demonstration(simulation, CupPlacement(1.5, 0.0, 0.0), "far")
+
+
+def test_two_detours_begin_with_the_same_images_and_pass_on_two_sides(simulation):
+    placement = TRAINING_PLACEMENTS[7]  # straight ahead of home: y is to the left of the way
+    left, right = (
+        record_demonstration(simulation, placement, "cup", detour=detour)
+        for detour in (0.08, -0.08)
+    )
+    for view in simulation.VIEWS:
+        assert np.array_equal(left.images[view][0], right.images[view][0])
+    assert left.poses[:, 0, 1].max() > 0.07
+    assert right.poses[:, 0, 1].min() < -0.07
+    np.testing.assert_allclose(left.actions[-1], right.actions[-1], atol=1e-9)
