@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from alt_ros.bench_cli import bench
-from alt_ros.errors import AltError
+from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.progress import progress_bar
 from alt_ros.study_cli import study
-from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say, write
+from alt_ros.terminal import DEMO_BUNDLE, Flag, Positional, console, say, write
 from alt_ros.train_cli import train
 
 if TYPE_CHECKING:
@@ -125,9 +125,10 @@ def evaluate_command(
     denoising_steps: int = 10,
     ensemble_decay: float | None = None,
     device: str = "auto",
+    graph: Flag = False,
     json: Path | None = None,
 ) -> None:
-    """Roll a policy out in simulation, in process, without ROS.
+    """Roll a policy out in simulation: in process, without ROS, or through the ROS graph.
 
     Args:
         policy: Which policy; any but alt must have been deployed into the bundle, answers every
@@ -142,13 +143,16 @@ def evaluate_command(
         action_horizon: Ta, actions executed before a newer chunk takes over; 8 without monitor.
         retrieval: alt: as the bundle says; or recall, the motion as it was; or correct.
         monitor: Stop at the flag; without it, count what the flag would have stopped.
-        folder: Where alt's roll-outs without the monitor are kept, for a second run to take up.
+        folder: Where alt's roll-outs without the monitor are kept, for a second run to take up;
+            and the graph's bags and logs.
         sampler: diffusion: how it denoises.
         denoising_steps: diffusion: in how many steps, 1 to 100.
         ensemble_decay: m of temporal ensembling, 0.01 for ACT as published; none unless given.
         device: auto, cpu or cuda.
+        graph: Through the nodes and DDS, in real time, with the bundle's retrieval and monitor.
         json: Where the figures go.
     """
+    from alt_ros.benchmarks.closed_loop import evaluate_in_graph
     from alt_ros.benchmarks.evaluation import evaluate, evaluate_unwatched, with_retrieval
     from alt_ros.bundle import Bundle
     from alt_ros.policies.registry import InferenceConfig
@@ -161,16 +165,32 @@ def evaluate_command(
         denoising_steps=denoising_steps,
         ensemble_decay=ensemble_decay,
     )
+    if graph and (not monitor or retrieval != "bundle"):
+        raise ConfigurationError(
+            "eval: with --graph the monitor and the retrieval are the bundle's: leave "
+            "--no-monitor and --retrieval out"
+        )
     watched = monitor or policy != "alt"
     names = tuple(SCENARIOS) if scenario == ("all",) else scenario
     for name in names:
         find_scenario(name)
-    last = "right recall" if watched else "good, flagged"
+    last = "sent after flag" if graph else "right recall" if watched else "good, flagged"
     table = Table(Column("scenario", no_wrap=True), "success", "95 %", "flagged", last)
     results: list[dict[str, Any]] = []
     for name in names:
         with progress_bar(console, f"{policy}, {name}") as progress:
-            if watched:
+            if graph:
+                values = evaluate_in_graph(
+                    bundle,
+                    name,
+                    trials,
+                    seed=seed,
+                    policy=policy,
+                    inference=inference,
+                    folder=folder / "graph",
+                    progress=progress,
+                )
+            elif watched:
                 values = evaluate(
                     bundle,
                     name,
@@ -194,7 +214,9 @@ def evaluate_command(
             f"{values['success']} of {trials}",
             f"{low:.2f} to {high:.2f}",
             f"{values['flagged']} of {trials}",
-            f"{values['recall']} of {trials}"
+            str(values["commands_after_flag"])
+            if graph
+            else f"{values['recall']} of {trials}"
             if watched
             else f"{values['stopped']} of {values['success']}",
         )

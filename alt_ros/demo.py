@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from alt_ros.benchmarks.closed_loop import TrialResult, run_trial, start_recording, started
 from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.rosbag import open_bags
 from alt_ros.errors import AltError, BundleError
@@ -33,9 +34,6 @@ OOD_SCENARIOS = ("covered_camera", "unrelated_image", "swapped_views")
 CALIBRATION_SEED = 1000
 RECORDING_SPEED = 4.0
 RECORDING_ATTEMPTS = 5
-EPISODE_SECONDS = 9.0
-DISTURB_AFTER = 0.8
-WATCH_AFTER_FLAG = 1.0
 PREDICTION_HORIZON = 30
 FALSE_ALARM_RATE = 0.05
 RECORDED_TOPICS = (
@@ -91,11 +89,6 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     return summary
 
 
-def _config() -> list[Path]:
-    config = ros_graph.share() / "config"
-    return [config / "alt.yaml", config / "simulation.yaml"]
-
-
 def record_stage(
     options: DemoOptions, folder: Path, variables: dict[str, str], console: Console
 ) -> None:
@@ -116,8 +109,9 @@ def record_stage(
         return
     from alt_ros.nodes.operator import Operator
 
+    files = ros_graph.simulation_config()
     with (
-        ros_graph.Graph(folder / "logs" / "record", variables, _config()) as graph,
+        ros_graph.Graph(folder / "logs" / "record", variables, files) as graph,
         Operator(graph.check) as operator,
         progress_bar(console, "recording demonstrations (bags)") as progress,
     ):
@@ -166,11 +160,6 @@ def is_whole(bag: Path, end: int) -> bool:
     (demonstration,) = open_bags(bag)
     steps = np.diff(demonstration.stamps, append=end)
     return len(steps) > 1 and int(steps.max()) < 1.5 * int(np.median(steps))
-
-
-def start_recording(operator: Operator, name: str) -> bool:
-    """Ask the recorder to start; False while topics are still being discovered."""
-    return bool(operator.call("recorder/start", name=name).success)
 
 
 def train_stage(options: DemoOptions, folder: Path, console: Console) -> dict[str, Any]:
@@ -233,37 +222,11 @@ def _is_readable(bundle: Path, console: Console) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """What one closed-loop episode through the graph did.
-
-    Attributes:
-        scenario: Name of the scenario.
-        trial: Number of the trial.
-        success: Whether the cup was lifted and held.
-        flagged: Whether the flag went up.
-        flag_seconds: From the disturbance to the flag; NaN without either.
-        deceleration_commands: Commands of the declared deceleration after the flag.
-        commands_after_flag: Other commands after the flag; must be 0.
-        state: The executor's state and reason at the end.
-    """
-
-    scenario: str
-    trial: int
-    success: bool
-    flagged: bool
-    flag_seconds: float
-    deceleration_commands: int
-    commands_after_flag: int
-    state: str
-
-
 def closed_loop_stage(
     options: DemoOptions, folder: Path, variables: dict[str, str], console: Console
 ) -> dict[str, Any]:
     """Run the graph in closed loop; return the episodes' and the latencies' figures."""
     from alt_ros.audit.pictures import save_episode_pictures
-    from alt_ros.nodes.operator import Operator
 
     runs = folder / "runs"
     shutil.rmtree(runs, ignore_errors=True)
@@ -274,19 +237,12 @@ def closed_loop_stage(
     ]
     results: list[TrialResult] = []
     chunks: list[Any] = []
+    logs = folder / "logs" / "closed_loop"
     with (
-        ros_graph.Graph(folder / "logs" / "closed_loop", variables, _config()) as graph,
-        Operator(graph.check) as operator,
+        started("alt", folder / "bundle", runs, logs, variables) as operator,
         progress_bar(console, "closed loop through ROS 2") as progress,
     ):
         progress(0, len(plan))
-        bundle = folder / "bundle"
-        graph.start("sim_bridge")
-        graph.start("camera_sync")
-        for node, parameters in ros_graph.policy_nodes("alt", bundle).items():
-            graph.start(node, parameters)
-        graph.start("executor")
-        graph.start("episode_recorder", {"folder": runs})
         for scenario, trial in plan:
             operator.chunks.clear()
             results.append(run_trial(operator, scenario, trial, options.seed))
@@ -321,143 +277,6 @@ def closed_loop_stage(
 
 def _median_ms(seconds: list[float]) -> float:
     return round(1e3 * float(np.median(seconds)), 3) if seconds else math.nan
-
-
-def reset_trial(
-    operator: Operator,
-    scenario: str,
-    trial: int,
-    seed: int,
-    *,
-    record: str = "",
-    without_disturbance: bool = False,
-) -> None:
-    """Disarm, put the scene to the start of a trial, wait until the graph has seen it.
-
-    A bag that is recorded holds the reset's gap in the stamps: from there on its decisions can be
-    taken again.
-    """
-    from alt_ros.messages import stamp_of
-
-    operator.require("alt/disarm")
-    operator.wait_for("the first decision", lambda: operator.flags, timeout=90.0)
-    before = stamp_of(operator.flags[-1])
-    if record:
-        operator.wait_for("the recorder", lambda: start_recording(operator, record), timeout=30.0)
-    operator.require(
-        "sim/reset",
-        scenario=scenario,
-        trial=trial,
-        seed=seed,
-        without_disturbance=without_disturbance,
-    )
-    operator.wait_for(
-        "the first decision after the reset",
-        lambda: stamp_of(operator.flags[-1]) > before + 1_000_000_000,
-        timeout=60.0,
-    )
-
-
-def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> TrialResult:
-    """Run one episode: reset, record, arm, watch.
-
-    A strange scenario starts undisturbed; what is wrong appears while the arm moves.
-    """
-    disturbed = scenario != "ind"
-    reset_trial(
-        operator,
-        scenario,
-        trial,
-        seed,
-        record=f"{scenario}_{trial:02d}",
-        without_disturbance=disturbed,
-    )
-    operator.states.clear()
-    operator.flags.clear()
-    operator.commands.clear()
-    operator.success = False
-    armed = False
-    for _ in range(20):
-        armed = operator.call("alt/arm").success
-        if armed:
-            break
-        time.sleep(0.1)
-    flag_seconds = math.nan
-    if armed and disturbed:
-        flag_seconds = _disturb(operator, scenario, trial)
-    success = armed and _watch(operator, EPISODE_SECONDS if not disturbed else WATCH_AFTER_FLAG)
-    state = f"{operator.state.state}: {operator.state.reason}"
-    operator.require("recorder/stop", episode_success=success)
-    decelerating, other = _commands_after_hold(operator)
-    operator.require("alt/stop")
-    return TrialResult(
-        scenario,
-        trial,
-        success,
-        any(flag.flag for flag in operator.flags),
-        flag_seconds,
-        decelerating,
-        other,
-        state,
-    )
-
-
-def _disturb(operator: Operator, scenario: str, trial: int) -> float:
-    time.sleep(DISTURB_AFTER)
-    at = time.monotonic()
-    operator.require("sim/set_disturbance", scenario=scenario, trial=trial)
-    deadline = at + EPISODE_SECONDS
-    while time.monotonic() < deadline:
-        for arrival, flag in list(operator.flags_at):
-            if flag.flag and arrival >= at:
-                return round(arrival - at, 3)
-        time.sleep(0.01)
-    return math.nan
-
-
-def _watch(operator: Operator, seconds: float) -> bool:
-    """Return whether the cup is lifted and stays held for a quarter of a second."""
-    deadline = time.monotonic() + seconds
-    held_since = math.inf
-    while time.monotonic() < deadline:
-        held_since = min(held_since, time.monotonic()) if operator.success else math.inf
-        if time.monotonic() - held_since > 0.25:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def _commands_after_hold(operator: Operator) -> tuple[int, int]:
-    """Return how many commands after the flag belong to the declared deceleration, and others.
-
-    From the moment that the executor holds, its speed may only fall, and it rests after
-    speed / acceleration at the latest; any other command counts as one that must not be.
-    """
-    from alt_ros.messages import pose_of, stamp_of
-    from alt_ros.safety import SafetyLimits
-
-    held = [s for s in operator.states if s.state == "holding" and "distribution" in s.reason]
-    if not held:
-        return 0, 0
-    since = stamp_of(held[0])
-    limits = SafetyLimits()
-    longest = max(
-        limits.linear_speed / limits.linear_acceleration,
-        limits.angular_speed / limits.angular_acceleration,
-    )
-    commands = [command for _, command in operator.commands]
-    stamps = np.array([stamp_of(c) for c in commands]) / 1e9
-    positions = np.array([pose_of(c.pose)[:3] for c in commands]).reshape(-1, 3)
-    speeds = np.linalg.norm(np.diff(positions, axis=0), axis=1) / np.maximum(np.diff(stamps), 1e-9)
-    decelerating = other = 0
-    for n in np.flatnonzero(stamps >= since / 1e9):
-        late = stamps[n] - since / 1e9 > longest + 0.02
-        faster = n >= 2 and speeds[n - 1] > speeds[n - 2] + 1e-3
-        if late or faster:
-            other += 1
-        else:
-            decelerating += 1
-    return decelerating, other
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:

@@ -8,18 +8,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
 from rich.console import Console
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.progress import progress_bar
-from alt_ros.terminal import Positional, console, say
+from alt_ros.terminal import Flag, Positional, console, say
 
 if TYPE_CHECKING:
     from alt_ros.studies.report import Report
 
 Name = Literal["paper", "encoders", "multimodal", "manifold", "lqr", "horizon", "scaling", "pusht"]
-Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 def study(

@@ -12,6 +12,7 @@ from alt_ros.report import write_json
 console = Console(stderr=True)
 DEMO_BUNDLE = Path("build/demo/bundle")
 Positional = tyro.conf.Positional
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 def say(text: str) -> None:

@@ -49,8 +49,7 @@ def measure_pipeline(
     from alt_ros.nodes.pipeline_probe import PipelineProbe
 
     loaded = Bundle.load(bundle, encoder=False)
-    config = ros_graph.share() / "config"
-    files = [config / "alt.yaml", config / "simulation.yaml"]
+    files = ros_graph.simulation_config()
     with ros_graph.Graph(log_folder, variables, files) as graph:
         graph.start("sim_bridge")
         graph.start("camera_sync")

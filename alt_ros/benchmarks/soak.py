@@ -52,8 +52,7 @@ def run_soak(
     os.environ.update(variables)
     from alt_ros.nodes.drill_console import DrillConsole
 
-    config = ros_graph.share() / "config"
-    files = [config / "alt.yaml", config / "simulation.yaml"]
+    files = ros_graph.simulation_config()
     parameters = ros_graph.policy_nodes("alt", bundle)
     parameters["episode_recorder"] = {"folder": log_folder.resolve() / "bags"}
     with ros_graph.Graph(log_folder, variables, files) as graph:

@@ -60,6 +60,12 @@ def share() -> Path:
     return prefix() / "share" / "alt_ros"
 
 
+def simulation_config() -> list[Path]:
+    """Return the parameter files of a graph with a simulated arm."""
+    config = share() / "config"
+    return [config / "alt.yaml", config / "simulation.yaml"]
+
+
 def environment(*, local_domain: int | None = None) -> dict[str, str]:
     """Return the environment that every node needs.
 

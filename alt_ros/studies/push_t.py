@@ -2,8 +2,8 @@
 
 Chi et al. 2023 ("Diffusion Policy"), section 5; the demonstrations are theirs, the starts too, and
 an episode counts as there (``benchmarks.push_t``). Every policy sees the picture; ALT as it is
-sees nothing else, the others, ALT by the T's place among them, also where the finger is, as
-published. Settings were chosen on other starts (``push_t_recall``): none of them on these.
+and VINN see nothing else, the others, ALT by the T's place among them, also where the finger is,
+as published. Settings were chosen on other starts (``push_t_recall``): none of them on these.
 
 Two rows are no policies for a robot: they are told where the T really is. What they lose is the
 demonstrations' and the rule's; what they gain over their twins is what the images cost.

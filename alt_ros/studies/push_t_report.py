@@ -76,6 +76,10 @@ def summarized(
         f"{score[TRUE_CORRECTED] - score[TRUE_NEAR]:+.3f} with the true state; weighing the "
         f"neighbours of ALT's own embedding by {score[WEIGHED] - score[ALT]:+.3f}."
     )
+    said.append(
+        f"{NEAR} and {CORRECTED} were trained on more than the others: on where the recordings "
+        "say that the T is, and they know that it is rigid."
+    )
     if diffusion_steps < SETTLED:
         said.append(
             f"The diffusion policy had {diffusion_steps} steps: it is barely trained, "

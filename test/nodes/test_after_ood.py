@@ -15,7 +15,7 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Header
 
-from alt_ros.demo import reset_trial
+from alt_ros.benchmarks.closed_loop import reset_trial
 from alt_ros.geometry import arm_action
 from alt_ros.messages import pose_of
 from alt_ros.nodes.conversions import to_chunk, to_pose_stamped, to_time

@@ -13,7 +13,7 @@ from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import JointState
 
-from alt_ros.demo import run_trial
+from alt_ros.benchmarks.closed_loop import run_trial
 from alt_ros.errors import DataError
 from alt_ros.execution import SentCommand
 from alt_ros.joint_space import JointPath

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alt_ros.benchmarks.closed_loop import reset_trial, run_trial, start_recording
 from alt_ros.bundle import Bundle
-from alt_ros.demo import reset_trial, run_trial, start_recording
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import observation_digest, observation_of, query_of, stamp_of

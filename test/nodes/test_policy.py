@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alt_ros.benchmarks.closed_loop import reset_trial, run_trial
 from alt_ros.bundle import Bundle
-from alt_ros.demo import reset_trial, run_trial
 from alt_ros.demonstrations.rosbag import read_messages
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.messages import chunk_of, observation_of, stamp_of

@@ -105,7 +105,7 @@ def test_an_interval_holds_its_value():
 @pytest.mark.timeout(900)
 def test_the_study_runs_from_nothing_and_takes_up_what_is_there(tmp_path, monkeypatch):
     settings = HorizonSettings(
-        demonstrations=2,
+        demonstrations=3,
         trials=1,
         action_horizons=(8,),
         alt_steps=2,
