@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alt_ros.lookup.index import ExactIndex
-from alt_ros.studies import scaling
+from alt_ros.studies import scaling, scaling_measures
 from alt_ros.studies.parallel import side_by_side
 from alt_ros.studies.report import write_report
 from alt_ros.studies.scaling import ScalingSettings, run_scaling
@@ -132,7 +132,7 @@ def test_timing_ends_when_the_time_is_over(monkeypatch):
     asked: list[int] = []
     assert len(timed(asked.append, range(5))) == 5
     assert asked == [0, 0, 1, 2, 3, 4]
-    monkeypatch.setattr(scaling, "SECONDS", 0.0)
+    monkeypatch.setattr(scaling_measures, "SECONDS", 0.0)
     assert len(timed(asked.append, range(5))) == 1
 
 
