@@ -126,6 +126,7 @@ def evaluate_command(
     ensemble_decay: float | None = None,
     device: str = "auto",
     graph: Flag = False,
+    speed: float = 1.0,
     json: Path | None = None,
 ) -> None:
     """Roll a policy out in simulation: in process, without ROS, or through the ROS graph.
@@ -150,6 +151,8 @@ def evaluate_command(
         ensemble_decay: m of temporal ensembling, 0.01 for ACT as published; none unless given.
         device: auto, cpu or cuda.
         graph: Through the nodes and DDS, in real time, with the bundle's retrieval and monitor.
+        speed: With --graph: simulated seconds a second, below 1 where this computer is slower than
+            the robot's.
         json: Where the figures go.
     """
     from alt_ros.benchmarks.closed_loop import evaluate_in_graph
@@ -170,6 +173,8 @@ def evaluate_command(
             "eval: with --graph the monitor and the retrieval are the bundle's: leave "
             "--no-monitor and --retrieval out"
         )
+    if speed != 1.0 and not graph:
+        raise ConfigurationError("eval: --speed is of the graph's simulation: add --graph")
     watched = monitor or policy != "alt"
     names = tuple(SCENARIOS) if scenario == ("all",) else scenario
     for name in names:
@@ -187,7 +192,8 @@ def evaluate_command(
                     seed=seed,
                     policy=policy,
                     inference=inference,
-                    folder=folder / "graph",
+                    folder=folder / "graph" / name,
+                    speed=speed,
                     progress=progress,
                 )
             elif watched:

@@ -136,7 +136,7 @@ def test_every_command_explains_itself_without_loading_what_it_needs(command):
 
 
 def test_an_option_and_a_command_that_do_not_exist_are_refused():
-    for arguments in (("eval", "--speed", "9"), ("fly",)):
+    for arguments in (("eval", "--haste", "9"), ("fly",)):
         done = alt(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
@@ -158,6 +158,18 @@ def test_a_missing_bundle_ends_the_pipeline_bench_before_a_node_is_started(tmp_p
 def test_an_unknown_scenario_is_answered_with_those_that_exist():
     line = refused("eval", "--scenario", "nowhere")
     assert "scenario 'nowhere' does not exist: choose one of training, ind" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--speed", "0.5"), "--speed is of the graph's simulation: add --graph"),
+        (("--graph", "--no-monitor"), "leave --no-monitor and --retrieval out"),
+        (("--graph", "--retrieval", "recall"), "leave --no-monitor and --retrieval out"),
+    ],
+)
+def test_options_of_eval_that_contradict_each_other_are_refused(options, words):
+    assert words in refused("eval", *options)
 
 
 def test_an_empty_folder_and_a_missing_path_hold_no_demonstrations(tmp_path):

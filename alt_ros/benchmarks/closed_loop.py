@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alt_ros.errors import ConfigurationError
 from alt_ros.messages import pose_of, stamp_of
 from alt_ros.nodes import graph as ros_graph
 from alt_ros.policies.registry import InferenceConfig
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 EPISODE_SECONDS = 9.0
 DISTURB_AFTER = 0.8
 WATCH_AFTER_FLAG = 1.0
+SLOWEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def started(
     logs: Path,
     variables: Mapping[str, str],
     parameters: Mapping[str, Any] | None = None,
+    speed: float = 1.0,
 ) -> Generator[Operator, None, None]:
     """Yield the operator of a graph with a simulated arm, which lives as long.
 
@@ -73,6 +77,7 @@ def started(
         logs: Where the nodes' logs go.
         variables: Environment of the nodes, see ``graph.environment``.
         parameters: Further ones of the node ``policy``.
+        speed: Simulated seconds a second.
     """
     from alt_ros.nodes.operator import Operator
 
@@ -80,7 +85,7 @@ def started(
         ros_graph.Graph(logs, dict(variables), ros_graph.simulation_config()) as graph,
         Operator(graph.check) as operator,
     ):
-        graph.start("sim_bridge")
+        graph.start("sim_bridge", {"speed": speed})
         graph.start("camera_sync")
         for node, values in ros_graph.policy_nodes(policy, bundle).items():
             graph.start(node, values | (dict(parameters or {}) if node == "policy" else {}))
@@ -98,6 +103,7 @@ def evaluate_in_graph(
     policy: str,
     inference: InferenceConfig,
     folder: Path,
+    speed: float = 1.0,
     progress: Advance = lambda done, total: None,
 ) -> dict[str, Any]:
     """Run the trials through the graph and return the figures.
@@ -109,7 +115,8 @@ def evaluate_in_graph(
         seed: Of the placements.
         policy: Which policy.
         inference: How one that is compared answers.
-        folder: For bags and logs.
+        folder: For bags and logs; older ones are thrown away.
+        speed: Simulated seconds a second: below 1 on a computer that is slower than the robot's.
         progress: Called after every episode.
 
     Returns:
@@ -118,11 +125,15 @@ def evaluate_in_graph(
         episode.
 
     Raises:
-        ConfigurationError: The scenario does not exist.
+        ConfigurationError: The scenario does not exist, or the speed is out of bounds.
         BundleError: The bundle cannot be loaded, or holds no such policy.
         DependencyError: The nodes are not installed.
     """
     find_scenario(scenario)
+    if not SLOWEST <= speed <= 1.0:
+        raise ConfigurationError(f"eval: speed must be {SLOWEST} to 1, got {speed}")
+    bags, logs = folder / "bags", folder / "logs"
+    shutil.rmtree(bags, ignore_errors=True)
     asked: dict[str, Any] = {
         "device": inference.device,
         "sampler": inference.sampler,
@@ -134,10 +145,11 @@ def evaluate_in_graph(
     seconds: list[float] = []
     variables = ros_graph.environment(local_domain=20 + os.getpid() % 80)
     os.environ.update(variables)
-    with started(policy, bundle, folder / "bags", folder / "logs", variables, asked) as operator:
+    with started(policy, bundle, bags, logs, variables, asked, speed) as operator:
         for number in range(trials):
             operator.chunks.clear()
-            results.append(run_trial(operator, scenario, number * 31 // trials, seed))
+            trial = number * 31 // trials
+            results.append(run_trial(operator, scenario, trial, seed, speed=speed))
             seconds += [chunk.policy_seconds for chunk in operator.chunks]
             progress(len(results), trials)
     success = sum(result.success for result in results)
@@ -147,6 +159,7 @@ def evaluate_in_graph(
         "policy": policy,
         "scenario": scenario,
         "graph": True,
+        "speed": speed,
         "success": success,
         "trials": trials,
         "success_interval_95": [round(low, 4), round(high, 4)],
@@ -197,7 +210,9 @@ def reset_trial(
     )
 
 
-def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> TrialResult:
+def run_trial(
+    operator: Operator, scenario: str, trial: int, seed: int, *, speed: float = 1.0
+) -> TrialResult:
     """Run one episode: reset, record, arm, watch.
 
     A strange scenario starts undisturbed; what is wrong appears while the arm moves.
@@ -224,7 +239,8 @@ def run_trial(operator: Operator, scenario: str, trial: int, seed: int) -> Trial
     flag_seconds = math.nan
     if armed and disturbed:
         flag_seconds = _disturb(operator, scenario, trial)
-    success = armed and _watch(operator, EPISODE_SECONDS if not disturbed else WATCH_AFTER_FLAG)
+    seconds = WATCH_AFTER_FLAG if disturbed else EPISODE_SECONDS
+    success = armed and _watch(operator, seconds / speed)
     state = f"{operator.state.state}: {operator.state.reason}"
     operator.require("recorder/stop", episode_success=success)
     decelerating, other = commands_after_hold(operator)

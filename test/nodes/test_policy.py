@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from alt_ros.benchmarks.closed_loop import reset_trial, run_trial
+from alt_ros.benchmarks.closed_loop import evaluate_in_graph, reset_trial, run_trial
 from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.rosbag import read_messages
 from alt_ros.demonstrations.store import DemonstrationStore
@@ -133,3 +135,25 @@ def test_a_bundle_without_the_policy_is_told_before_anything_starts(small_bundle
     with pytest.raises(BundleError, match="holds no policy 'act': train one with 'alt train act'"):
         policy_nodes("act", small_bundle)
     assert Bundle.load(small_bundle, encoder=False)
+
+
+@pytest.mark.timeout(180)
+@patch.dict(os.environ)  # the domain is of this test alone
+def test_episodes_through_the_graph_are_counted(policies: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    for _ in range(2):  # again, over the bags of the first
+        figures = evaluate_in_graph(
+            policies,
+            "ind",
+            1,
+            seed=0,
+            policy="kdtree",
+            inference=InferenceConfig("cpu", 1),
+            folder=tmp_path,
+            speed=0.5,
+            progress=lambda done, total: told.append((done, total)),
+        )
+        assert figures["success"] == figures["trials"] == 1, figures
+        assert 0.0 < figures["answer_ms"]["p50"] < figures["answer_ms"]["p95"]
+        assert (tmp_path / "bags" / "ind_00" / "metadata.yaml").is_file()
+    assert told == [(1, 1), (1, 1)]
