@@ -245,6 +245,7 @@ def _likeness(findings: Findings, parents: int) -> dict[str, Any]:
     """Return how far resampled and held-out demonstrations are from the recorded ones."""
     found = findings.likeness[parents]
     recorded, resampled = found["recorded"], found["resampled"]
+    tested: Any = ks_2samp(recorded, resampled)
     return {
         "parents": parents,
         "compared_with": found["from"],
@@ -254,7 +255,7 @@ def _likeness(findings: Findings, parents: int) -> dict[str, Any]:
         "resampled": bootstrapped(_median, resampled, groups=found["resampled_of"]),
         "recorded_p95": _p95(np.array(recorded)),
         "resampled_p95": _p95(np.array(resampled)),
-        "kolmogorov_smirnov": float(ks_2samp(recorded, resampled).statistic),
+        "kolmogorov_smirnov": float(tested.statistic),
         "views_ratio": [
             _median(np.array(b)) / max(_median(np.array(a)), 1e-12)
             for a, b in zip(found["recorded_views"], found["resampled_views"], strict=True)
