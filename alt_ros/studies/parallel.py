@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -138,7 +138,7 @@ def _begin(shares: Any, stop: Any) -> None:
 def _do(number: int, work: Work[Result]) -> Result:
     def report(done: int, of: int) -> None:
         if _stop.value:
-            raise CancelledError  # another part failed: nobody waits for this one
+            raise AltError("study: another part failed, so this one was broken off")
         _shares[number] = _share(done, of)
 
     result = work(progress=report)
