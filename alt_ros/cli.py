@@ -222,9 +222,11 @@ def evaluate_command(
             f"{values['flagged']} of {trials}",
             str(values["commands_after_flag"])
             if graph
-            else f"{values['recall']} of {trials}"
-            if watched
-            else f"{values['stopped']} of {values['success']}",
+            else f"{values['stopped']} of {values['success']}"
+            if not watched
+            else "-"
+            if values["recall"] is None
+            else f"{values['recall']} of {trials}",
         )
         results.append(values)
     Console().print(table)

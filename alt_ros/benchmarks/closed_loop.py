@@ -42,7 +42,7 @@ class TrialResult:
         trial: Number of the trial.
         success: Whether the cup was lifted and held.
         flagged: Whether the flag went up.
-        flag_seconds: From the disturbance to the flag; NaN without either.
+        flag_seconds: From the disturbance to the flag; None without either.
         deceleration_commands: Commands of the declared deceleration after the flag.
         commands_after_flag: Other commands after the flag; must be 0.
         state: The executor's state and reason at the end.
@@ -52,7 +52,7 @@ class TrialResult:
     trial: int
     success: bool
     flagged: bool
-    flag_seconds: float
+    flag_seconds: float | None
     deceleration_commands: int
     commands_after_flag: int
     state: str
@@ -154,7 +154,7 @@ def evaluate_in_graph(
             progress(len(results), trials)
     success = sum(result.success for result in results)
     low, high = wilson_interval(success, trials)
-    p50, p95 = np.quantile(seconds, [0.5, 0.95]) if seconds else (math.nan, math.nan)
+    answers = np.quantile(seconds, [0.5, 0.95]) if seconds else None
     return {
         "policy": policy,
         "scenario": scenario,
@@ -165,7 +165,9 @@ def evaluate_in_graph(
         "success_interval_95": [round(low, 4), round(high, 4)],
         "flagged": sum(result.flagged for result in results),
         "commands_after_flag": sum(result.commands_after_flag for result in results),
-        "answer_ms": {"p50": round(1e3 * float(p50), 1), "p95": round(1e3 * float(p95), 1)},
+        "answer_ms": None
+        if answers is None
+        else {"p50": round(1e3 * float(answers[0]), 1), "p95": round(1e3 * float(answers[1]), 1)},
         "episodes": [asdict(result) for result in results],
         "seed": seed,
         "machine": machine(),
@@ -236,7 +238,7 @@ def run_trial(
         if armed:
             break
         time.sleep(0.1)
-    flag_seconds = math.nan
+    flag_seconds: float | None = None
     if armed and disturbed:
         flag_seconds = _disturb(operator, scenario, trial)
     seconds = WATCH_AFTER_FLAG if disturbed else EPISODE_SECONDS
@@ -257,7 +259,7 @@ def run_trial(
     )
 
 
-def _disturb(operator: Operator, scenario: str, trial: int) -> float:
+def _disturb(operator: Operator, scenario: str, trial: int) -> float | None:
     time.sleep(DISTURB_AFTER)
     at = time.monotonic()
     operator.require("sim/set_disturbance", scenario=scenario, trial=trial)
@@ -267,7 +269,7 @@ def _disturb(operator: Operator, scenario: str, trial: int) -> float:
             if flag.flag and arrival >= at:
                 return round(arrival - at, 3)
         time.sleep(0.01)
-    return math.nan
+    return None
 
 
 def _watch(operator: Operator, seconds: float) -> bool:

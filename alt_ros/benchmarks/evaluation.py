@@ -62,7 +62,8 @@ def evaluate(
 
     Returns:
         ``success``, ``trials``, ``recall`` (episodes in which most commands came from the
-        demonstration whose cup stood nearest), the success rate's 95 % interval, and each episode.
+        demonstration whose cup stood nearest; None of a policy whose chunks name no source), the
+        success rate's 95 % interval, and each episode.
 
     Raises:
         ConfigurationError: The scenario does not exist.
@@ -223,7 +224,9 @@ def summarize(scenario: str, episodes: Sequence[Episode]) -> dict[str, Any]:
         "success": success,
         "trials": len(episodes),
         "success_interval_95": [round(low, 4), round(high, 4)],
-        "recall": sum(episode.recalled == episode.expected for episode in episodes),
+        "recall": sum(episode.recalled == episode.expected for episode in episodes)
+        if any(episode.recalled >= 0 for episode in episodes)
+        else None,
         "flagged": sum(episode.flagged for episode in episodes),
         "flag_delay_s": round(float(np.median(delays)), 3) if delays else None,
         "episodes": [

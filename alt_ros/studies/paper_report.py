@@ -233,10 +233,11 @@ def _summary(
     ratios: Mapping[str, float],
 ) -> list[str]:
     alt, diffusion = figures[ALT], figures["diffusion_ddpm_100"]
-    above = [
-        s
-        for s in ("ind", "distractors")
-        if (similarity["diffusion"][s] or -np.inf) > (similarity["act"][s] or -np.inf)
+    compared = [
+        f"{scenario} {diffusions:.2f} and {acts:.2f}"
+        for scenario in ("ind", "distractors")
+        if (diffusions := similarity["diffusion"][scenario]) is not None
+        and (acts := similarity["act"][scenario]) is not None
     ]
     worst = min(value for value in copies[ALT].values() if value is not None)
     return [
@@ -244,9 +245,12 @@ def _summary(
         f"ALT succeeds in {alt['success']} of {alt['trials']} trials and recalls the right "
         f"demonstration in {alt['recall']}; the diffusion policy (small, 100 DDPM steps) succeeds "
         f"in {diffusion['success']} of {diffusion['trials']}.",
-        f"What ALT follows is a copy of training chunks: measured, {worst:.6f} of 1 at the least. "
-        f"Median S of the diffusion policy is above ACT's in {', '.join(above) or 'neither'} of "
-        "ind and distractors.",
+        f"What ALT follows is a copy of training chunks: measured, {worst:.6f} of 1 at the least.",
+        (
+            f"Median S of the diffusion policy and of ACT: {', '.join(compared)}."
+            if compared
+            else "The diffusion policy or ACT moved nothing, so their S are not compared."
+        ),
         f"ALT answers {ratios['time_ddpm_100']:.0f} times faster than the diffusion policy of the "
         f"published size with 100 steps, {ratios['time_ddim_10']:.0f} times faster than with 10, "
         f"and needs {ratios['memory']:.4f} of its memory, {ratios['memory_large']:.4f} of that of "
@@ -267,7 +271,7 @@ def _similarity_table(findings: Findings) -> Table:
         ("policy", *scenarios),
         rows,
         "Median over the roll-outs with its 95 % bootstrap interval; 1 is a copy of one "
-        "demonstration, 0 is as far from it as the next one is.",
+        "demonstration, 0 is as far from it as the next one is. Empty: no roll-out moved.",
     )
 
 

@@ -110,7 +110,7 @@ class PushTSettings:
 
 
 QUICK = PushTSettings(40, 5, 300, 8, 3_000, 40, 48, 60, 60)
-FULL = PushTSettings(206, 50, 300, 8, 20_000, 150, 64, 1_500, 4_000)
+FULL = PushTSettings(206, 50, 300, 8, 10_000, 150, 64, 1_500, 4_000)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 Pictures that differ by a hair of the T's angle ask for the same push, and pictures that differ by
 the finger's side of the T for another one. So the embedding here is the task's own: a small
 network tells from the picture where the T is (Li et al. 2025, "Geometry-aware Policy Imitation",
-found the same: a task-related head, 67 -> 87); where the finger is, a robot knows.
+found the same: a task-related head, 67 -> 87); where the finger is, a robot knows. The network
+learns from whole pictures that are turned and shifted with what they show: the demonstrations' T
+lies in few ways, and a T that lies in another was told half a turn wrong without it.
 
 Notation:
 
@@ -64,7 +66,13 @@ HORIZON = 16
 SIDE = 48
 """Height and width of what the network sees, pixels."""
 CHECKPOINT = "checkpoint.pt"
+MIDDLE = 256.0
+"""Of the picture, pixels of 512."""
+MOVED = 0.7
+SHIFT = 0.15
 _SCALE = 127.5
+_WHITE = 255.0
+_SMALL = 0.1  # errors above it count by their size, below it squared: 26 pixels, 6 degrees
 
 
 def state_key(states: Array) -> Array:
@@ -80,13 +88,7 @@ class PoseNetwork(nn.Module):
 
     Four strided convolutions and no average over the image at the end: where something is, is
     what is asked.
-
-    Attributes:
-        mean, spread: (4,) of the demonstrations' T: x, y, pixels of 512; cosine, sine.
     """
-
-    mean: Tensor
-    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,11 +100,12 @@ class PoseNetwork(nn.Module):
         self.layers = nn.Sequential(
             *blocks, nn.Flatten(), nn.Linear(64 * places, 256), nn.ReLU(), nn.Linear(256, 4)
         )
-        self.register_buffer("mean", torch.zeros(4))
-        self.register_buffer("spread", torch.ones(4))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (N, 4) in units of the spread for images (N, 3, ``SIDE``, ``SIDE``) uint8."""
+        """Return (N, 4) for images (N, 3, ``SIDE``, ``SIDE``) of 0 to 255.
+
+        x and y from the image's middle, 1 is its edge; cosine and sine of the angle.
+        """
         return self.layers(images.float() / _SCALE - 1.0)
 
     @torch.no_grad()
@@ -118,9 +121,39 @@ class PoseNetwork(nn.Module):
                 f"holds {list(observation.images)} and {len(observation.state)} numbers"
             )
         image = resize_image(observation.images[VIEW], SIDE, SIDE).transpose(2, 0, 1)
-        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.mean.device)
-        x, y, cosine, sine = (self(pixels)[0] * self.spread + self.mean).tolist()
-        return np.array([*observation.state[:2], x, y, math.atan2(sine, cosine)])
+        device = next(self.parameters()).device
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
+        x, y, cosine, sine = self(pixels)[0].tolist()
+        place = MIDDLE + MIDDLE * x, MIDDLE + MIDDLE * y
+        return np.array([*observation.state[:2], *place, math.atan2(sine, cosine)])
+
+
+def moved(images: Tensor, wanted: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return pictures turned about their middle and shifted, and where the T is in them then.
+
+    A share ``MOVED`` of them is: by any angle, by up to ``SHIFT`` of the picture along each axis.
+    What comes into the picture is white, as the table is.
+
+    Args:
+        images: (N, 3, H, H) float32, 0 to 255.
+        wanted: (N, 4) float32 as ``PoseNetwork.forward`` gives.
+        generator: Source of the moves.
+    """
+    count = len(images)
+    moves = torch.from_numpy((generator.random(count) < MOVED).astype(np.float32))
+    turn = moves * torch.from_numpy(generator.uniform(-math.pi, math.pi, count)).float()
+    shift = moves[:, None] * torch.from_numpy(generator.uniform(-1.0, 1.0, (count, 2))).float()
+    shift *= 2.0 * SHIFT  # the picture is 2 wide, from -1 to 1
+    cosine, sine = torch.cos(turn), torch.sin(turn)
+    rows = torch.stack([cosine, -sine], dim=1), torch.stack([sine, cosine], dim=1)
+    rotation = torch.stack(rows, dim=1)
+    back = rotation.transpose(1, 2)  # what is at q after the move was at back (q - shift)
+    affine = torch.cat([back, -(back @ shift[:, :, None])], dim=2)
+    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+    shown = functional.grid_sample(images - _WHITE, grid, align_corners=False) + _WHITE
+    place = (rotation @ wanted[:, :2, None])[:, :, 0] + shift
+    direction = (rotation @ wanted[:, 2:, None])[:, :, 0]
+    return shown, torch.cat([place, direction], dim=1)
 
 
 def train_pose(
@@ -179,17 +212,19 @@ class _Run:
         self._config, self._device = config, device
         self._images = ImageReader(store, (VIEW,), SIDE, SIDE)
         x, y, angle = np.asarray(store.state)[:, 2:].T
-        wanted = np.stack([x, y, np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-        mean, spread = wanted.mean(axis=0), np.maximum(wanted.std(axis=0), 1e-3)
-        self._wanted = torch.from_numpy((wanted - mean) / spread)
+        place = (x - MIDDLE) / MIDDLE, (y - MIDDLE) / MIDDLE
+        wanted = np.stack([*place, np.cos(angle), np.sin(angle)], axis=1)
+        self._wanted = torch.from_numpy(wanted.astype(np.float32))
         self._identity = json.dumps(
-            [{**config.to_json(), "checkpoint_every": 0}, list(store.names), store.frames, SIDE]
+            [
+                {**config.to_json(), "checkpoint_every": 0},
+                [list(store.names), store.frames],
+                [SIDE, MOVED, SHIFT, _SMALL],
+            ]
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = PoseNetwork().train()
-        self.network.mean.copy_(torch.from_numpy(mean))
-        self.network.spread.copy_(torch.from_numpy(spread))
         self.network.to(device)
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
@@ -199,8 +234,10 @@ class _Run:
         """Take one optimiser step and return its loss."""
         generator = np.random.default_rng([self._config.seed, step])
         rows = generator.integers(len(self._wanted), size=self._config.batch_size)
-        told = self.network(self._images.raw(rows)[:, 0].to(self._device))
-        loss = functional.smooth_l1_loss(told, self._wanted[rows].to(self._device))
+        images = self._images.raw(rows)[:, 0].float()
+        images, wanted = moved(images, self._wanted[rows], generator)
+        told = self.network(images.to(self._device))
+        loss = functional.smooth_l1_loss(told, wanted.to(self._device), beta=_SMALL)
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.rate(step)
         self._optimiser.zero_grad()

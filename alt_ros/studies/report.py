@@ -153,7 +153,7 @@ class Report:
             ``tables.json``.
         seeds: Every seed that the study was run with.
         command: What was typed.
-        seconds: Wall time.
+        seconds: Wall time, of this run alone where the folder held what earlier runs did.
     """
 
     name: str
@@ -244,7 +244,7 @@ def write_report(folder: Path, report: Report) -> Path:
         "Machine": f"{here['processor']}, {here['cores']} cores, load {here['load_1min']}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Date": date,
-        "Wall time": _time_text(report.seconds),
+        "Wall time of this run": _time_text(report.seconds),
     }
     figures = {
         **report.values,

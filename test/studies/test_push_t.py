@@ -17,7 +17,7 @@ from alt_ros.simulation.push_t import LAYOUT, PERIOD, VIEW, PushTSimulation
 from alt_ros.studies import push_t
 from alt_ros.studies.parallel import side_by_side
 from alt_ros.studies.push_t import QUICK, PushTSettings, read_demonstrations, run_push_t
-from alt_ros.studies.push_t_recall import REPEATED, StateRecall, train_pose
+from alt_ros.studies.push_t_recall import REPEATED, SIDE, StateRecall, moved, train_pose
 from alt_ros.studies.push_t_report import (
     ALT,
     CORRECTED,
@@ -160,6 +160,31 @@ def test_the_network_learns_where_the_t_is_and_is_not_told(store, tmp_path):
     assert np.array_equal(found[:, :2], store.state[rows, :2])
     blind = np.array([located(row, store.state[row, :2]) for row in rows])
     assert np.array_equal(found, blind)
+
+
+def test_a_moved_picture_tells_where_the_t_is_in_it():
+    """A dark foot and a darker head: their places in the moved picture are those that are told."""
+    images = torch.full((64, 3, SIDE, SIDE), 255.0)
+    images[:, 0, 26:29, 20:23], images[:, 1, 17:20, 20:23] = 0.0, 0.0  # foot below head
+    middle = (SIDE - 1) / 2
+    foot, head = np.array([21.0, 27.0]), np.array([21.0, 18.0])
+    place = torch.tensor((foot - middle) / (SIDE / 2)).float()
+    direction = torch.tensor((head - foot) / np.linalg.norm(head - foot)).float()
+    told = torch.cat([place, direction]).expand(64, 4)
+    shown, wanted = moved(images, told, np.random.default_rng(0))
+    still = (wanted == told).all(dim=1)
+    assert 8 < still.sum() < 32, "a share of them stays as it was"
+    assert torch.equal(shown[still], images[still])
+    axis = np.arange(SIDE)
+    for image, (x, y, cosine, sine) in zip(shown.numpy(), wanted.numpy(), strict=True):
+        dark = 255.0 - image[:2]
+        found = [
+            np.array([(channel.sum(0) * axis).sum(), (channel.sum(1) * axis).sum()])
+            / channel.sum()
+            for channel in dark
+        ]
+        assert found[0] == pytest.approx(np.array([x, y]) * SIDE / 2 + middle, abs=0.4)
+        assert found[1] - found[0] == pytest.approx(9.0 * np.array([cosine, sine]), abs=0.4)
 
 
 def test_a_store_of_another_robot_is_refused(store, tmp_path):

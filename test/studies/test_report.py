@@ -262,4 +262,4 @@ def test_the_command_is_told_as_one_would_type_it(monkeypatch):
 )
 def test_the_wall_time_is_told_in_plain_units(tmp_path, seconds, text):
     write_report(tmp_path, replace(report(), seconds=seconds))
-    assert f"- Wall time: {text}\n" in (tmp_path / "report.md").read_text()
+    assert f"- Wall time of this run: {text}\n" in (tmp_path / "report.md").read_text()
