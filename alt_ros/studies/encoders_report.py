@@ -46,7 +46,10 @@ def summary(cells: Sequence[Cell], demonstrations: int, quick: bool) -> list[str
     ]
     for title, of in families.items():
         low, high = (f(of, key=lambda c: c.recall.value) for f in (min, max))
-        if len(of) > 1:
+        if len(of) > 1 and low.recall.value == high.recall.value:
+            sizes = ", ".join(str(cell.spec.embedding_size) for cell in of)
+            sentences.append(f"{title}: {low.recall.value:.0f} % with {sizes} values alike.")
+        elif len(of) > 1:
             apart = low.recall.high < high.recall.low
             sentences.append(
                 f"{title}: {low.recall.value:.0f} % with {low.spec.embedding_size} values and "

@@ -262,7 +262,7 @@ def _summary(findings: Findings) -> list[str]:
     )
     said = [
         "At the start a cup's two demonstrations look alike to the table: the cosine of their "
-        f"first frames is {start.same_cup:.4f} or more{others}. The actions they call for are "
+        f"first frames is at least {start.same_cup:.4f}{others}. The actions they call for are "
         f"{1e3 * start.split:.0f} mm apart at the end of the first chunk that is followed. alt "
         "takes the nearest frame, so that what decides is which of two equals comes first; "
         "alt_top_3 draws among the best frames of the three nearest demonstrations that are not "

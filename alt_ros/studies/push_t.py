@@ -41,7 +41,7 @@ from alt_ros.progress import Advance
 from alt_ros.report import write_json
 from alt_ros.simulation.push_t import VIEW
 from alt_ros.studies.parallel import Part, side_by_side
-from alt_ros.studies.push_t_recall import HORIZON, Locate, StateRecall, train_pose
+from alt_ros.studies.push_t_recall import HORIZON, Locate, PoseNetwork, StateRecall, train_pose
 from alt_ros.studies.push_t_report import (
     ALT,
     CORRECTED,
@@ -329,20 +329,22 @@ def _share(progress: Advance, half: int) -> Advance:
 
 def _run_state(work: Work, true: bool, *, progress: Advance) -> dict[str, Figures]:
     """Run recall by the state: the simulation's own, or told from the image."""
+    trained: list[tuple[PoseNetwork, float]] = []
 
     def make(correct: bool, off: list[NDArray[np.float64]], advance: Advance) -> Any:
         store = work.store()
         if true:
             return StateRecall(store, lambda seen: seen.state, correct=correct), 0.0
-        steps = work.settings.pose_steps
-        config = PolicyTrainingConfig(
-            steps=steps, learning_rate=3e-3, warm_up=steps // 5, seed=work.seed
-        )
-        trained = train_pose(
-            store, config, work.folder / "pose", device=work.device, progress=advance
-        )
-        assert trained is not None
-        network, seconds = trained
+        if not trained:
+            steps = work.settings.pose_steps
+            config = PolicyTrainingConfig(
+                steps=steps, learning_rate=3e-3, warm_up=steps // 5, seed=work.seed
+            )
+            folder = work.folder / "pose"
+            result = train_pose(store, config, folder, device=work.device, progress=advance)
+            assert result is not None
+            trained.append(result)
+        network, seconds = trained[0]
         return StateRecall(store, _noted(network.locate, off), correct=correct), seconds
 
     def run(name: str, correct: bool, half: int) -> Figures:

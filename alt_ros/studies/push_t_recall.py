@@ -27,10 +27,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,14 +39,14 @@ from torch.nn import functional
 
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.encoders.runtime import compute_device
-from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.errors import DataError
 from alt_ros.policies.policy import Policy, PolicyOutput
 from alt_ros.preprocessing import resize_image
 from alt_ros.progress import Advance
 from alt_ros.simulation.push_t import LAYOUT, PERIOD, STATE_SIZE, VIEW
 from alt_ros.training.frames import ImageReader
 from alt_ros.training.policy import PolicyTrainingConfig
-from alt_ros.training.steps import take_steps
+from alt_ros.training.steps import load_state, save_state, take_steps
 from alt_ros.types import ActionChunk, ActionLayout, Observation
 
 Array = NDArray[np.float64]
@@ -253,41 +251,20 @@ class _Run:
 
     def save(self, path: Path, done: int) -> None:
         """Write the checkpoint; the older one stays until the new one is complete."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            torch.save(
-                {
-                    "identity": self._identity,
-                    "done": done,
-                    "network": self.network.state_dict(),
-                    "optimiser": self._optimiser.state_dict(),
-                },
-                file,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+        save_state(path, self._identity, done, state)
 
     def resume(self, path: Path) -> int:
         """Read the checkpoint, if there is one, and return the number of steps done."""
-        if not path.is_file():
+        state = load_state(path, self._identity, self._device)
+        if state is None:
             return 0
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
-            identity, done = str(state["identity"]), int(state["done"])
-        except Exception as error:  # damage shows anywhere inside torch's unpickler
-            raise DataError(
-                f"checkpoint '{path}' cannot be read: delete it to start again "
-                f"({type(error).__name__})"
-            ) from error
-        if identity != self._identity:
-            raise ConfigurationError(
-                f"checkpoint '{path}' is of a training with other demonstrations or settings: "
-                "choose another folder, or delete it"
-            )
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
-        return done
+        return int(state["done"])
 
 
 class StateRecall(Policy):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ from alt_ros.progress import Advance
 from alt_ros.training.configuration import TrainingConfig, TrainingResult
 from alt_ros.training.frames import FrameReader
 from alt_ros.training.sampling import BatchSampler
-from alt_ros.training.steps import take_steps, write_scalar
+from alt_ros.training.steps import load_state, save_state, take_steps, write_scalar
 from alt_ros.training.task import TaskHead, task_targets
 from alt_ros.training.validation import validate_encoder
 
@@ -221,43 +220,24 @@ class _Run:
 
     def save(self, path: Path, done: int) -> None:
         """Write the checkpoint; the older one stays until the new one is complete."""
-        partial = path.with_name(path.name + ".partial")
         state = {
-            "identity": self._identity,
-            "done": done,
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             "encoder": self.encoder.state_dict(),
             "head": self._head.state_dict(),
             "optimiser": self._optimiser.state_dict(),
         }
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_state(path, self._identity, done, state)
 
     def resume(self, path: Path) -> int:
         """Read the checkpoint, if there is one, and return the number of steps done."""
-        if not path.is_file():
+        state = load_state(path, self._identity, self._device)
+        if state is None:
             return 0
-        try:
-            state = torch.load(path, map_location=self._device, weights_only=True)
-            identity, done = str(state["identity"]), int(state["done"])
-        except Exception as error:  # damage shows anywhere inside torch's unpickler
-            raise DataError(
-                f"checkpoint '{path}' cannot be read: delete it to start again "
-                f"({type(error).__name__})"
-            ) from error
-        if identity != self._identity:
-            raise ConfigurationError(
-                f"checkpoint '{path}' is of a training with another store, encoder or setting: "
-                "choose another output folder, or delete it"
-            )
         self.encoder.load_state_dict(state["encoder"])
         self._head.load_state_dict(state["head"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.losses = [float(loss) for loss in state["losses"]]
-        return done
+        return int(state["done"])
 
     def finished_encoder(self) -> MultiViewEncoder:
         """Return a copy, on the CPU, with the batch norms' statistics of clean frames."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from alt_ros.errors import DependencyError
+from alt_ros.errors import ConfigurationError, DataError, DependencyError
 from alt_ros.progress import Advance
 
 if TYPE_CHECKING:
@@ -96,6 +97,48 @@ def take_steps(
         if writer is not None:
             writer.close()
     return Steps(first, time.monotonic() - started)
+
+
+def save_state(path: Path, identity: str, done: int, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the older one stays until the new one is complete.
+
+    Args:
+        path: The file.
+        identity: Of the training: everything that its weights depend on.
+        done: Steps.
+        state: What the training goes on from; tensors and what holds them.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save({**state, "identity": identity, "done": done}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_state(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
+    """Return what ``save_state`` wrote, with ``done``; None where there is no file.
+
+    Raises:
+        DataError: The file is damaged.
+        ConfigurationError: It is of another training.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found, _ = str(state["identity"]), int(state["done"])
+    except Exception as error:  # damage shows anywhere inside torch's unpickler
+        raise DataError(
+            f"checkpoint '{path}' cannot be read: delete it to start again "
+            f"({type(error).__name__})"
+        ) from error
+    if found != identity:
+        raise ConfigurationError(
+            f"checkpoint '{path}' is of a training with another store, network or setting: choose "
+            "another output folder, or delete it"
+        )
+    return state
 
 
 def write_scalar(folder: Path, name: str, value: float, step: int) -> None:

@@ -139,7 +139,7 @@ def test_a_training_that_was_broken_off_ends_with_the_same_weights(store, tmp_pa
         whole[0].state_dict().values(), parts[0].state_dict().values(), strict=True
     ):
         assert torch.equal(one, other)
-    with pytest.raises(ConfigurationError, match="other demonstrations or settings"):
+    with pytest.raises(ConfigurationError, match="another store, network or setting"):
         train_pose(store, replace(CONFIG, seed=1), tmp_path / "parts", device="cpu")
 
 

@@ -96,7 +96,7 @@ def test_the_loss_falls_and_a_held_out_demonstration_is_measured(store, spec, tm
 
 def test_a_checkpoint_of_another_run_is_refused(store, spec, unbroken):
     other = TrainingConfig(steps=6, batch_size=8, seed=1)
-    with pytest.raises(ConfigurationError, match="another store, encoder or setting"):
+    with pytest.raises(ConfigurationError, match="another store, network or setting"):
         train_encoder(store, spec, other, unbroken[0], device="cpu")
 
 
