@@ -199,7 +199,8 @@ def plot(sweeps: Mapping[tuple[str, str], Sequence[Sweep]], smooth: float, seed:
     axes[0, 0].set_ylabel("success, share of the trials")
     axes[1, 0].set_ylabel("largest jump between chunks, mm")
     axes[1, 0].set_ylim(bottom=0.0)
-    axes[1, -1].legend(frameon=False)
+    handles, _ = axes[1, -1].get_legend_handles_labels()
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     return Plot.of(
         "Success and jumps against the action horizon",
         "95 % intervals: Wilson's for the success, bootstrapped for the median jump. Policies are "

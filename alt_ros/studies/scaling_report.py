@@ -381,9 +381,10 @@ def _detection_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             for row in rows
         ],
         "Over all strange scenarios, by the level that decides the flag of an episode. Every "
-        "table judges the same roll-outs and is calibrated on the same ordinary ones. Bootstrap "
-        "intervals over episodes, Wilson intervals of shares. To the next demonstration: median "
-        "distance, 1 - cosine, of a table's frames to the nearest of another demonstration.",
+        "table judges the same roll-outs and is calibrated on the same ordinary ones, so that the "
+        "threshold of a table that lacks most of their cups is wide. Bootstrap intervals over "
+        "episodes, Wilson intervals of shares. To the next demonstration: median distance, "
+        "1 - cosine, of a table's frames to the nearest of another demonstration.",
     )
 
 
