@@ -17,6 +17,7 @@ import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
+from alt_ros.audit_cli import audit
 from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.progress import progress_bar
@@ -34,6 +35,7 @@ app.command(data, name="data", help="Look at demonstrations, or import them into
 app.command(train, name="train", help="Train a policy from a store; what was broken off goes on.")
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
 app.command(study)
+app.command(audit)
 
 
 @app.command

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from alt_ros.errors import DataError
 from alt_ros.preprocessing import decode_compressed_image, decode_image
-from alt_ros.types import NANOSECONDS, ActionChunk, ActionLayout, Neighbour, Observation, Query
+from alt_ros.types import (
+    NANOSECONDS,
+    ActionChunk,
+    ActionLayout,
+    Neighbour,
+    Observation,
+    OodDecision,
+    Query,
+)
 
 Array = NDArray[np.float64]
 
@@ -157,6 +165,24 @@ def chunk_of(message: Any) -> ActionChunk:
         actions=actions.reshape(-1, layout.size),
         layout=layout,
         source=source,
+    )
+
+
+def decision_of(message: Any) -> OodDecision:
+    """Return the monitor's decision of an alt_ros/OodFlag message."""
+    return OodDecision(
+        flag=bool(message.flag),
+        score=float(message.score),
+        threshold=float(message.threshold),
+        neighbour=Neighbour(
+            int(message.demonstration), int(message.frame), float(message.similarity)
+        ),
+        view=str(message.view),
+        quantile=float(message.quantile),
+        cause=str(message.cause),
+        scores=tuple(message.scores),
+        values=tuple(float(value) for value in message.values),
+        strangeness=tuple(float(value) for value in message.strangeness),
     )
 
 

@@ -93,9 +93,9 @@ def read_messages(
     Raises:
         DataError: The bag cannot be read.
     """
-    parts = _parts(path)
+    parts = bag_files(path)
     for part in parts:
-        if not _is_cut_off_mcap(part):
+        if not is_cut_off(part):
             yield from _read_whole(part, topics)
             continue
         count = yield from _read_cut_off(part, topics)
@@ -105,16 +105,17 @@ def read_messages(
             )
 
 
-def _parts(path: Path) -> list[Path]:
+def bag_files(path: Path) -> list[Path]:
     """Return what to read one after the other: the bag, or its files where it was not closed."""
     if not path.is_dir():
         return [path]
     files = sorted((*path.glob("*.mcap"), *path.glob("*.db3")), key=lambda f: (len(f.name), f))
-    closed = (path / "metadata.yaml").is_file() and not any(map(_is_cut_off_mcap, files))
+    closed = (path / "metadata.yaml").is_file() and not any(map(is_cut_off, files))
     return [path] if closed or not files else files
 
 
-def _is_cut_off_mcap(path: Path) -> bool:
+def is_cut_off(path: Path) -> bool:
+    """Return whether a file is an MCAP without its end: its recorder was killed, or is at work."""
     if path.suffix != ".mcap" or not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -188,8 +189,8 @@ def _read_success(path: Path) -> bool | None:
         if (path / "metadata.yaml").is_file():
             text = (path / "metadata.yaml").read_text(encoding="utf-8")
         else:
-            file = path if path.is_file() else _parts(path)[0]
-            if file.suffix == ".mcap" and not _is_cut_off_mcap(file):
+            file = path if path.is_file() else bag_files(path)[0]
+            if file.suffix == ".mcap" and not is_cut_off(file):
                 with file.open("rb") as stream:
                     for record in make_reader(stream).iter_metadata():
                         text = record.metadata.get("serialized_metadata", text)

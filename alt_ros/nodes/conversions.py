@@ -18,7 +18,7 @@ from alt_ros.messages import image_of
 from alt_ros.msg import ActionChunk as ActionChunkMessage
 from alt_ros.msg import Observation as ObservationMessage
 from alt_ros.msg import OodFlag
-from alt_ros.types import NANOSECONDS, ActionChunk, Neighbour, Observation, OodDecision
+from alt_ros.types import NANOSECONDS, ActionChunk, Observation, OodDecision
 
 try:  # the compiled core that a robot's own ROS brings; a wheel of the same name lacks it
     from cv_bridge import CvBridge, CvBridgeError
@@ -110,22 +110,6 @@ def to_observation(
     message.age = to_duration(max(now - observation.stamp, 0))
     message.published = system_time()
     return message
-
-
-def to_decision(message: OodFlag) -> OodDecision:
-    """Return the monitor's decision of an OodFlag message."""
-    return OodDecision(
-        flag=message.flag,
-        score=message.score,
-        threshold=message.threshold,
-        neighbour=Neighbour(message.demonstration, message.frame, message.similarity),
-        view=message.view,
-        quantile=message.quantile,
-        cause=message.cause,
-        scores=tuple(message.scores),
-        values=tuple(message.values),
-        strangeness=tuple(message.strangeness),
-    )
 
 
 def to_flag(decision: OodDecision, header: Header) -> OodFlag:

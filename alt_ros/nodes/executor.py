@@ -23,11 +23,10 @@ from std_srvs.srv import Trigger
 from alt_ros.control_loop import enter_realtime
 from alt_ros.errors import DataError
 from alt_ros.execution import Moment, SentCommand
-from alt_ros.messages import opening_of, pose_of, stamp_of
+from alt_ros.messages import decision_of, opening_of, pose_of, stamp_of
 from alt_ros.msg import OodFlag
 from alt_ros.nodes.arm_output import arm_output, is_listened_to
 from alt_ros.nodes.control_ticks import ClockTicks, LoopTicks
-from alt_ros.nodes.conversions import to_decision
 from alt_ros.nodes.executor_chunks import read_chunk, subscribe_chunks
 from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.executor_status import ExecutorStatus
@@ -115,7 +114,7 @@ class ExecutorNode(AltNode):
                 self._status.accepted(chunk.stamp, published)
 
     def _on_ood(self, message: OodFlag) -> None:
-        decision = to_decision(message)
+        decision = decision_of(message)
         with self._lock:
             self._executor.observe_ood(decision, self._at())
 

@@ -12,8 +12,13 @@ from alt_ros.benchmarks.closed_loop import reset_trial, run_trial, start_recordi
 from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
-from alt_ros.messages import observation_digest, observation_of, query_of, stamp_of
-from alt_ros.nodes.conversions import to_decision
+from alt_ros.messages import (
+    decision_of,
+    observation_digest,
+    observation_of,
+    query_of,
+    stamp_of,
+)
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.operator import Operator
 from alt_ros.synchronization import SynchronizationConfig
@@ -103,7 +108,7 @@ def test_the_logged_decisions_are_those_that_the_core_takes_again(
         if flag is None or logged is None:
             continue
         compared += 1
-        np.testing.assert_equal(asdict(to_decision(flag)), asdict(decision))  # NaN are equal
+        np.testing.assert_equal(asdict(decision_of(flag)), asdict(decision))  # NaN are equal
         assert np.array_equal(np.array(logged.actions), chunk.actions.ravel())
     assert compared >= 0.95 * len(embeddings[reset:]) > 40
 

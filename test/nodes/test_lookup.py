@@ -21,8 +21,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from alt_ros.bundle import Bundle
 from alt_ros.lookup.calibration import Calibration
-from alt_ros.messages import stamp_of
-from alt_ros.nodes.conversions import to_chunk, to_decision, to_observation
+from alt_ros.messages import decision_of, stamp_of
+from alt_ros.nodes.conversions import to_chunk, to_observation
 from alt_ros.nodes.graph import Graph
 from alt_ros.nodes.node import NEWEST, RELIABLE
 from alt_ros.types import NANOSECONDS, ActionLayout, Observation
@@ -138,7 +138,7 @@ def test_the_monitor_runs_alone_beside_another_policy(
         robot.other_chunk(seen.stamp)
         message = robot.decided(seen)
         assert message.header.frame_id == "base"
-        np.testing.assert_equal(asdict(to_decision(message)), asdict(decision))  # NaN are equal
+        np.testing.assert_equal(asdict(decision_of(message)), asdict(decision))  # NaN are equal
         assert message.cause in message.scores
         assert message.view == decision.view
     assert robot.listen(5.0, lambda: len(robot.chunks) >= FRAMES)

@@ -1,0 +1,230 @@
+"""What went wrong in a run, in one sentence each, with the moment to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from alt_ros.audit.decision_replay import Decided, DecisionReplay
+from alt_ros.audit.flight import Flight
+from alt_ros.bundle import Bundle
+from alt_ros.synchronization import SynchronizationConfig
+from alt_ros.types import NANOSECONDS
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+RANKS = (ERROR, WARNING, NOTE)
+OOD, CAMERA, LIMITS, LATENCY, EXECUTOR, PARITY, BAG = (
+    "ood",
+    "camera",
+    "limits",
+    "latency",
+    "executor",
+    "parity",
+    "bag",
+)
+SLOW = 1.5
+"""An interval so many times the frame period is a late frame."""
+SLOW_RUN = 3
+"""So many late frames near each other make a slow camera."""
+SILENT = 400_000_000
+"""A longer interval between two frames is a silence, ns."""
+APART = NANOSECONDS
+"""Spans of one kind nearer to each other are told as one, ns."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that went wrong.
+
+    Attributes:
+        severity: ``ERROR``, ``WARNING`` or ``NOTE``.
+        kind: ``OOD``, ``CAMERA``, ``LIMITS``, ``LATENCY``, ``EXECUTOR``, ``PARITY`` or ``BAG``.
+        text: A sentence.
+        start, end: Log times, ns.
+    """
+
+    severity: str
+    kind: str
+    text: str
+    start: int
+    end: int
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst severity."""
+        return RANKS.index(self.severity)
+
+    def to_json(self, first: int) -> dict[str, Any]:
+        """Return JSON values; times as seconds from ``first``."""
+        return {
+            "severity": self.severity,
+            "kind": self.kind,
+            "text": self.text,
+            "start": round((self.start - first) / NANOSECONDS, 6),
+            "end": round((self.end - first) / NANOSECONDS, 6),
+        }
+
+
+def findings_of(
+    decisions: DecisionReplay,
+    flight: Flight,
+    intervals: Mapping[str, Sequence[tuple[int, int]]],
+    matching: SynchronizationConfig,
+    latency_limit: float,
+    bundle: Bundle,
+) -> list[Finding]:
+    """Return what went wrong.
+
+    Args:
+        decisions: The policy's decisions, replayed.
+        flight: What the executor did.
+        intervals: View to (log time, time since the frame before), ns.
+        matching: How streams are matched.
+        latency_limit: Longest time from the sensor's stamp to the chunk, s.
+        bundle: The policy.
+    """
+    return [
+        *_blank(decisions.decided),
+        *_strange(decisions.decided, bundle),
+        *_slow(intervals, matching.frame_period),
+        *_states(flight),
+        *_limits(flight),
+        *_late(flight, latency_limit),
+        *_parity(decisions, flight),
+    ]
+
+
+def _spans(marks: Sequence[tuple[int, bool]]) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of runs of true marks; those that lie near each other as one."""
+    spans: list[tuple[int, int]] = []
+    for true, run in groupby(marks, key=lambda mark: mark[1]):
+        times = [at for at, _ in run]
+        if not true:
+            continue
+        if spans and times[0] - spans[-1][1] < APART:
+            spans[-1] = spans[-1][0], times[-1]
+        else:
+            spans.append((times[0], times[-1]))
+    yield from spans
+
+
+def _blank(decided: Sequence[Decided]) -> Iterator[Finding]:
+    for view in sorted({view for d in decided for view in d.blank}):
+        for start, end in _spans([(d.at, view in d.blank) for d in decided]):
+            text = f"camera '{view}' shows nothing: it is covered, dark or dead"
+            yield Finding(ERROR, CAMERA, f"{text} ({_lasting(start, end)})", start, end)
+
+
+def _strange(decided: Sequence[Decided], bundle: Bundle) -> Iterator[Finding]:
+    for start, end in _spans([(d.at, d.decision.flag) for d in decided]):
+        inside = [d for d in decided if start <= d.at <= end and d.decision.flag]
+        if any(d.blank for d in inside):
+            continue  # told as a camera that shows nothing
+        worst = max(inside, key=lambda d: d.decision.score).decision
+        views = [d.decision.view for d in inside if d.decision.view]
+        view = max(set(views), key=views.count) if views else ""
+        where = f", most in view '{view}'" if view else ""
+        name = bundle.table.names[worst.neighbour.demonstration]
+        text = (
+            f"the scene is unlike the demonstrations{where}: score '{worst.cause}' "
+            f"{worst.score:.2f}, allowed {worst.threshold:.2f}; nearest is '{name}', frame "
+            f"{worst.neighbour.frame}, similarity {worst.neighbour.similarity:.2f} "
+            f"({_lasting(start, end)})"
+        )
+        yield Finding(ERROR, OOD, text, start, end)
+
+
+def _slow(
+    intervals: Mapping[str, Sequence[tuple[int, int]]], frame_period: int
+) -> Iterator[Finding]:
+    for view, rows in intervals.items():
+        late = np.array([interval > SLOW * frame_period for _, interval in rows])
+        # A frame belongs to a slow stretch with its neighbours, lest one lost frame be told.
+        counts = np.convolve(late, np.ones(2 * SLOW_RUN - 1), "same") if len(late) else late
+        marks = [
+            (at, bool(is_late and count >= SLOW_RUN))
+            for (at, _), is_late, count in zip(rows, late, counts, strict=True)
+        ]
+        for start, end in _spans(marks):
+            inside = [interval for at, interval in rows if start <= at <= end]
+            rate = NANOSECONDS / float(np.median(inside))
+            text = (
+                f"camera '{view}' is slow: {rate:.1f} frames a second, expected "
+                f"{NANOSECONDS / frame_period:.1f} ({_lasting(start, end)})"
+            )
+            yield Finding(ERROR, CAMERA, text, start - max(inside), end)
+        for at, interval in rows:
+            if interval > SILENT:
+                text = f"camera '{view}' was silent for {interval / NANOSECONDS:.2f} s"
+                yield Finding(WARNING, CAMERA, text, at - interval, at)
+            elif interval <= 0:
+                text = f"the stamps of camera '{view}' go back by {-interval / NANOSECONDS:.2f} s"
+                yield Finding(WARNING, CAMERA, text, at, at)
+
+
+def _states(flight: Flight) -> Iterator[Finding]:
+    for seen in flight.states:
+        if seen.state == "fault":
+            yield Finding(ERROR, EXECUTOR, f"fault: {seen.reason}", seen.at, seen.at)
+        elif seen.state == "holding" and "out of distribution" not in seen.reason:
+            yield Finding(WARNING, EXECUTOR, f"the arm held: {seen.reason}", seen.at, seen.at)
+
+
+def _limits(flight: Flight) -> Iterator[Finding]:
+    violations = flight.limits_audit.violations
+    for kind, count in flight.limits_audit.counts.items():
+        of_kind = [violation for violation in violations if violation.kind == kind]
+        worst = max(of_kind, key=lambda violation: violation.value)
+        text = f"{count} commands exceed a limit: {kind} up to {worst.value:.3g}"
+        text += f", allowed {worst.limit:.3g}" if worst.limit else ""
+        yield Finding(ERROR, LIMITS, text, of_kind[0].stamp, of_kind[-1].stamp)
+
+
+def _late(flight: Flight, limit: float) -> Iterator[Finding]:
+    marks = [(at, sum(stages[:-1]) > limit) for at, stages in flight.latencies]
+    for start, end in _spans(marks):
+        inside = [sum(s[:-1]) for at, s in flight.latencies if start <= at <= end]
+        text = (
+            f"chunks came late: up to {1e3 * max(inside):.0f} ms after the sensor's stamp, "
+            f"allowed {1e3 * limit:.0f} ms"
+        )
+        yield Finding(WARNING, LATENCY, text, start, end)
+
+
+def _parity(decisions: DecisionReplay, flight: Flight) -> Iterator[Finding]:
+    if decisions.other_encoder:
+        start = decisions.decided[0].at if decisions.decided else 0
+        text = (
+            f"the bag was recorded with encoder {decisions.other_encoder}, the bundle's is "
+            "another: what is compared says nothing, name the bundle of the run"
+        )
+        yield Finding(ERROR, PARITY, text, start, start)
+        return
+    for parity in (
+        decisions.observations,
+        decisions.embeddings,
+        decisions.decisions,
+        decisions.chunks,
+    ):
+        if parity.first_difference is not None:
+            text = (
+                f"{parity.differing} of {parity.logged} {parity.what} are not what the live code "
+                "makes of the bag: other parameters, another version, or a message was lost"
+            )
+            at = parity.first_difference
+            yield Finding(WARNING, PARITY, text, at, at)
+    equal, differing, _, at = flight.explained
+    if at is not None:
+        text = (
+            f"{differing} stretches of commands are not what the executor makes of the chunks and "
+            f"poses ({equal} commands are): other parameters, or a message was lost"
+        )
+        yield Finding(WARNING, PARITY, text, at, at)
+
+
+def _lasting(start: int, end: int) -> str:
+    return f"for {(end - start) / NANOSECONDS:.2f} s"

@@ -1,0 +1,196 @@
+"""``alt audit BAG``: what was decided and done in a run, again through the live code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from alt_ros.errors import AltError, ConfigurationError
+from alt_ros.progress import progress_bar
+from alt_ros.report import write_json
+from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say
+
+if TYPE_CHECKING:
+    from alt_ros.audit.bag_audit import AuditConfig
+
+Failure = Literal["ood", "camera", "limits", "latency", "executor", "parity", "bag"]
+
+
+def audit(
+    bag: Positional[Path],
+    bundle: Path = DEMO_BUNDLE,
+    out: Path | None = None,
+    store: Path | None = None,
+    config: Path | None = None,
+    image: dict[str, str] | None = None,
+    pose: str | None = None,
+    gripper: str | None = None,
+    encoder: bool = True,
+    threshold: float | None = None,
+    latency_limit: float = 0.5,
+    fail_on: tuple[Failure, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Replay a bag through the live code; write one page, audit.html, and audit.json.
+
+    Args:
+        bag: Folder or file of a rosbag2, MCAP or SQLite.
+        bundle: The policy's.
+        out: Folder for the page; beside the bag, NAME_audit, unless given.
+        store: The demonstrations, for pictures of what was recalled; unless given, the one that
+            the bundle was made of, beside it.
+        config: Parameter file of the run, for camera_sync and executor.
+        image: View to topic, where the bag has other names.
+        pose: Topic of the arm's pose.
+        gripper: Topic of the gripper's state.
+        encoder: Run it; without, the bag's embeddings are taken as they are.
+        threshold: Gamma, where the lookup node was given one.
+        latency_limit: Longest time from the sensor's stamp to the chunk, s.
+        fail_on: Kinds of findings that make the exit code 1: ood, camera, limits, latency,
+            executor, parity, bag.
+        device: auto, cpu or cuda.
+    """
+    from alt_ros.audit.bag_audit import audit_bag, frames_shown
+    from alt_ros.audit.page import Frames, write_page
+    from alt_ros.bundle import Bundle
+    from alt_ros.types import NANOSECONDS
+
+    if not bag.exists():
+        raise ConfigurationError(f"audit: bag '{bag}' does not exist")
+    loaded = Bundle.load(bundle, encoder=encoder, device=device, threads=1)
+    settings = _settings(config, loaded.spec.views, image, pose, gripper, threshold, latency_limit)
+    with progress_bar(console, f"auditing {bag.name} (ms)") as progress:
+        result = audit_bag(bag, loaded, settings, command=_command(bag, bundle), progress=progress)
+    folder = bag.parent / f"{bag.stem}_audit" if out is None else out
+    first = result.first
+    live_t = [(at - first) / NANOSECONDS for at in result.live.at]
+    store = bundle.parent / str(loaded.provenance.get("store", "")) if store is None else store
+    recalled = _recalled(store, loaded.spec.views, frames_shown(result.values))
+    if not recalled:
+        say(f"no pictures of the demonstrations: '{store}' is no store, name it with --store")
+    write_page(
+        folder / "audit.html", result.values, Frames(live_t, result.live.pictures, recalled)
+    )
+    write_json(folder / "audit.json", result.values)
+    _print(result.values)
+    say(f"written: {folder / 'audit.html'}, audit.json beside it")
+    failing = [f for f in result.findings if f.kind in fail_on and f.severity != "note"]
+    if failing:
+        raise AltError(f"audit of '{bag}': {len(failing)} findings, the first: {failing[0].text}")
+
+
+def _command(bag: Path, bundle: Path) -> str:
+    return f"alt audit {bag} --bundle {bundle}"
+
+
+def _settings(
+    config: Path | None,
+    views: tuple[str, ...],
+    image: Mapping[str, str] | None,
+    pose: str | None,
+    gripper: str | None,
+    threshold: float | None,
+    latency_limit: float,
+) -> AuditConfig:
+    """Return how the bag is read, from the run's parameter file and the options."""
+    from alt_ros.audit.bag_audit import AuditConfig
+    from alt_ros.demonstrations.rosbag import BagTopics
+    from alt_ros.nodes.camera_sync_parameters import CameraSyncParameters
+    from alt_ros.nodes.executor_parameters import ExecutorParameters
+
+    sync = _parameters(config, "camera_sync", CameraSyncParameters)
+    executor = _parameters(config, "executor", ExecutorParameters)
+    ending = "/image_raw/compressed" if sync.compressed else "/image_raw"
+    images = {view: f"/{view}{ending}" for view in sync.views if view in views}
+    defaults = BagTopics()
+    topics = BagTopics(
+        images=dict(image) if image else images,
+        pose=pose or defaults.pose,
+        gripper=gripper or defaults.gripper,
+        gripper_joint=sync.gripper_joint,
+        pose_source=sync.pose_source,
+        base_frame=sync.base_frame,
+        eef_frame=sync.eef_frame,
+    )
+    return AuditConfig(
+        topics=topics,
+        synchronization=sync.synchronization(),
+        limits=executor.limits(),
+        horizon=executor.horizon(),
+        control_period=round(1e9 / executor.control_rate),
+        threshold=threshold,
+        latency_limit=latency_limit,
+    )
+
+
+def _parameters(config: Path | None, node: str, kind: type[Any]) -> Any:
+    """Return a node's parameters as a file sets them, the rest as declared.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or sets what is no parameter.
+    """
+    from dataclasses import fields
+
+    import yaml
+
+    if config is None:
+        return kind()
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        values = dict((content.get(node) or {}).get("ros__parameters") or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"parameter file '{config}' cannot be read: {error}") from error
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known - {"use_sim_time", "autostart"})
+    if unknown:
+        raise ConfigurationError(f"parameter file '{config}': {node} has no {', '.join(unknown)}")
+    set_here = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in known
+    }
+    return kind(**set_here)
+
+
+def _recalled(
+    store: Path, views: tuple[str, ...], shown: set[tuple[int, int]]
+) -> dict[tuple[int, int], list[bytes]]:
+    """Return pictures of demonstration frames; empty where there is no store with these views."""
+    from alt_ros.audit.live_frames import MOST, to_jpeg
+    from alt_ros.demonstrations.store import DemonstrationStore, is_store
+
+    if not is_store(store):
+        return {}
+    opened = DemonstrationStore.open(store)
+    if set(views) - set(opened.views):
+        return {}
+    images = {view: opened.images(view) for view in views}
+    ends = [0, *(int(end) for end in opened.episode_ends)]
+    wanted = sorted(shown)
+    wanted = wanted[:: max(1, -(-len(wanted) // MOST))]
+    return {
+        (number, frame): [to_jpeg(images[view][ends[number] + frame]) for view in views]
+        for number, frame in wanted
+        if number + 1 < len(ends) and ends[number] + frame < ends[number + 1]
+    }
+
+
+def _print(values: Mapping[str, Any]) -> None:
+    out = Console()
+    for sentence in values["summary"]:
+        out.print(sentence, markup=False)
+    table = Table("what", "logged", "equal", "not replayed", title="again through the live code")
+    for row in values["parity"]:
+        numbers = (row["logged"], row["equal"], row["not_replayed"])
+        table.add_row(row["what"], *(f"{number:,}" for number in numbers))
+    out.print(table)
+    for finding in values["findings"][:20]:
+        out.print(
+            f"{finding['start']:9.2f} s  {finding['severity']}: {finding['text']}", markup=False
+        )
+    if not values["findings"]:
+        out.print("nothing went wrong")
