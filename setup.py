@@ -17,7 +17,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["alt_ros", "alt_ros.*"]),
-    package_data={"alt_ros": ["py.typed"]},
+    package_data={
+        "alt_ros": ["py.typed"],
+        "alt_ros.audit": ["page*.html", "page*.css", "page*.js"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "av",

@@ -20,8 +20,8 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``nodes``: the only room that knows rclpy and messages
 - ``benchmarks``: what ``alt bench`` runs, the nodes included
 - ``studies``: what ``alt study`` runs: the papers' tables
-- ``diagnosis``, ``demo``, ``train_cli``, ``bench_cli``, ``study_cli``, ``cli``: the jobs of a
-  person at a shell
+- ``diagnosis``, ``demo``, ``train_cli``, ``bench_cli``, ``study_cli``, ``audit_cli``, ``cli``: the
+  jobs of a person at a shell
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

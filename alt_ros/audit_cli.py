@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from alt_ros.errors import AltError, ConfigurationError
+from alt_ros.errors import ConfigurationError
 from alt_ros.progress import progress_bar
 from alt_ros.report import write_json
 from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say
@@ -80,7 +81,8 @@ def audit(
     say(f"written: {folder / 'audit.html'}, audit.json beside it")
     failing = [f for f in result.findings if f.kind in fail_on and f.severity != "note"]
     if failing:
-        raise AltError(f"audit of '{bag}': {len(failing)} findings, the first: {failing[0].text}")
+        say(f"alt: audit of '{bag}' fails on {', '.join(sorted({f.kind for f in failing}))}")
+        sys.exit(1)
 
 
 def _command(bag: Path, bundle: Path) -> str:

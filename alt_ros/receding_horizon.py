@@ -196,6 +196,11 @@ class RecedingHorizon:
         """When the newest chunk ends, ns; None without one."""
         return None if self._newest is None else self._newest.end
 
+    @property
+    def until(self) -> int:
+        """Instant from which on the newest chunk may take over, ns."""
+        return self._until
+
     def offer(self, chunk: ActionChunk, now: int) -> str:
         """Take a chunk; return why it is refused, or an empty string."""
         if chunk.layout.arms != 1 or chunk.layout.extra:

@@ -186,6 +186,20 @@ def build_package(venv, log):
     run("[4/4] building messages and nodes (colcon)", command, log, environment)
 
 
+def install_browser():
+    """Install the browser of the page tests where that takes no question; they skip without."""
+    if shutil.which("chromium") or shutil.which("apt-get") is None or os.geteuid() != 0:
+        return
+    say("[1/4] system package for the page tests: chromium")
+    command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["apt-get", "update"], command):
+        done = subprocess.run(step, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            say(f"      '{' '.join(step)}' failed, the page tests will be skipped")
+            return
+
+
 def main():
     """Set up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -207,6 +221,7 @@ def main():
     stamps = json.loads(stamp.read_text()) if stamp.is_file() else {}
     logs = ROOT / "build" / "set_up"
     install_system_packages()
+    install_browser()
     start = time.monotonic()
     if stamps.get("wheels") != wheels:
         check_space(venv.parent)

@@ -8,6 +8,7 @@ is, the command is not the live code's.
 
 An arm sets out from where it is measured, with a chunk that was taken up then, or up to
 ``MAX_LEAD`` control periods before, while the executor was armed and waited for something else.
+Where several ways give the same commands, all are followed until the commands tell them apart.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ Array = NDArray[np.float64]
 NEARLY = 1e-9
 """Metres, and parts of a quaternion: what another computer's rounding may make of it."""
 RECENT_CHUNKS, RECENT_POSES = 12, 200
-AROUND = 80_000_000
+AROUND = 60_000_000
 """A pose that the executor took as the latest was logged at most so long before or after, ns."""
 LOGGED_AFTER = 100_000_000
 """What a command follows may be logged so long after it, ns: topics are not ordered."""
@@ -70,6 +72,8 @@ class _Known:
     set_point: SetPoint
     active: int
     stamp: int
+    since: int = 0  # the command with which the active chunk took over
+    start: int = 0  # which way of setting out it was
 
 
 class _Match(NamedTuple):
@@ -81,7 +85,7 @@ class _Match(NamedTuple):
 def _equal(
     possible: Iterable[tuple[_Known, bool]], pose: Array, gripper: float, *, first: bool
 ) -> list[_Match]:
-    """Return what gives a command; with ``first`` nothing after what gives it in every bit."""
+    """Return what gives a command; with ``first`` nothing after what does in every bit."""
     found: list[_Match] = []
     for known, took_over in possible:
         made = known.set_point
@@ -113,16 +117,18 @@ class CommandReplay:
         # Whether a chunk was too old when it came is not known here: what was followed was not.
         self._config = horizon
         self._period = control_period
-        self._chunks: deque[ActionChunk] = deque(maxlen=RECENT_CHUNKS)
+        self._chunks: deque[tuple[int, ActionChunk]] = deque(maxlen=RECENT_CHUNKS)
         self._poses: deque[tuple[int, Array]] = deque(maxlen=RECENT_POSES)
         self._grippers: deque[float] = deque([0.0], maxlen=2)
+        self._likely: list[ActionChunk] = []
+        self._armed: int | None = None
         self._waiting: deque[tuple[int, tuple[int, Array, float] | None]] = deque()
         self._known: list[_Known] = []  # each of them explains all commands so far
         self._last: int | None = None  # stamp of the last command since the arm set out
 
-    def chunk(self, chunk: ActionChunk) -> None:
-        """Take a chunk of any role."""
-        self._chunks.append(chunk)
+    def chunk(self, chunk: ActionChunk, at: int) -> None:
+        """Take a chunk of any role, logged at a time in ns."""
+        self._chunks.append((at, chunk))
 
     def measured_pose(self, pose: Array, at: int) -> None:
         """Take the measured pose (7,), logged at a time in ns."""
@@ -132,6 +138,10 @@ class CommandReplay:
         """Take the measured opening, metres."""
         if opening not in self._grippers:
             self._grippers.append(opening)
+
+    def armed(self, stamp: int) -> None:
+        """Take the time of the arming: no chunk is taken up before it."""
+        self._armed = stamp
 
     def released(self, at: int) -> None:
         """Take note that nothing may be sent: the next command sets out from a measured pose."""
@@ -166,23 +176,38 @@ class CommandReplay:
 
     def _what(self, stamp: int, pose: Array, gripper: float, at: int) -> Done:
         going, lost = self._known, self._last is not None and not self._known
-        if lost:
+        if lost or not self._chunks:
             return Done(stamp, at, UNKNOWN)
         found: list[_Match] = []
+        self._likely = self._by_likelihood(at)
         for known in going:
             if 0 < stamp - known.stamp <= MAX_STALL:
-                found += _equal(self._going_on(known, stamp), pose, gripper, first=True)
+                # Chunks recalled one after the other tell the same motion: which of them took
+                # over may show only later.
+                settled = stamp + self._config.arm_latency < known.horizon.until
+                found += _equal(self._going_on(known, stamp), pose, gripper, first=settled)
         if not found:
             starts = self._resuming(going[0], stamp) if going else self._setting_out(stamp)
             found = _equal(starts, pose, gripper, first=False)
         exact = [match for match in found if match.exact]
         found = exact[:MAX_POSSIBLE] or found[:1]
-        self._known = [match.known for match in found]
+        alike = {self._what_matters(match.known): match.known for match in reversed(found)}
+        self._known = list(reversed(alike.values()))
         if not found:
             return Done(stamp, at, DIFFERS)
         known, took_over, is_exact = found[0]
         what = BRAKES if known.active == _NONE else FOLLOWS
         return Done(stamp, at, what, known.active, took_over, is_exact)
+
+    def _what_matters(self, known: _Known) -> tuple[int, int, int]:
+        """Return what tells an executor from another that gave the same commands."""
+        faded = known.stamp - known.since > self._config.fade
+        return known.active, known.horizon.until, 0 if faded else known.start
+
+    def _by_likelihood(self, at: int) -> list[ActionChunk]:
+        """Return the chunks: the newest that was logged before a time, ..., those after it."""
+        before = [chunk for logged, chunk in reversed(self._chunks) if logged <= at]
+        return before + [chunk for logged, chunk in self._chunks if logged > at]
 
     def _going_on(self, known: _Known, stamp: int) -> Iterator[tuple[_Known, bool]]:
         """Yield what may have been done since the last command, and whether it took a chunk over.
@@ -193,18 +218,20 @@ class CommandReplay:
         stays = self._advanced(known, None, stamp, periods)
         if stays is not None and not stays[1]:
             yield stays
-        for chunk in reversed(self._chunks):
+        for chunk in self._likely:
             if chunk.stamp <= known.active:
-                break
+                continue
             other = self._advanced(known, chunk, stamp, periods)
             if other is not None and other[1]:
                 yield other
         braked = copy.copy(known.set_point)
         for _ in range(periods):
             braked.decelerate(self._period / 1e9)
-        yield _Known(copy.copy(known.horizon), braked, _NONE, stamp), False
-        for chunk in reversed(self._chunks):  # after braking, or of another role
-            fresh = _Known(known.horizon.successor(), known.set_point, _NONE, known.stamp)
+        horizon = copy.copy(known.horizon)
+        yield _Known(horizon, braked, _NONE, stamp, start=known.start), False
+        for chunk in self._likely:  # after braking, or of another role
+            horizon = known.horizon.successor()
+            fresh = _Known(horizon, known.set_point, _NONE, known.stamp, start=known.start)
             other = self._advanced(fresh, chunk, stamp, periods)
             if other is not None:
                 yield other
@@ -213,8 +240,9 @@ class CommandReplay:
         """Yield what may follow a hold: the set-point stood where it was sent last."""
         if known.set_point.at_rest:
             pose = known.set_point.pose
-            for horizon in self._taken_up(stamp, lambda due: [pose]):
-                start = _Known(horizon, known.set_point, _NONE, stamp)
+            taken_up = self._taken_up(stamp, lambda due: [pose])
+            for number, horizon in enumerate(taken_up):
+                start = _Known(horizon, known.set_point, _NONE, stamp, start=number)
                 other = self._advanced(start, None, stamp, 1)
                 if other is not None:
                     yield other
@@ -222,12 +250,13 @@ class CommandReplay:
     def _setting_out(self, stamp: int) -> Iterator[tuple[_Known, bool]]:
         """Yield what may follow an arming: the set-point starts where the arm is measured."""
         poses = self._measured_around(stamp)
+        number = count()
         for horizon in self._taken_up(stamp, self._measured_around):
             for pose in poses:
                 for gripper in reversed(self._grippers):
                     for late in range(MAX_LATE):
                         set_point = SetPoint(self._limits, pose, gripper)
-                        start = _Known(horizon, set_point, _NONE, stamp)
+                        start = _Known(horizon, set_point, _NONE, stamp, start=next(number))
                         other = self._advanced(start, None, stamp, 1, late)
                         if other is not None:
                             yield other
@@ -245,9 +274,12 @@ class CommandReplay:
     ) -> Iterator[RecedingHorizon]:
         """Yield receding horizons that took a chunk up at a reference, now or a while ago."""
         period = self._period
-        for lead in range(MAX_LEAD):
+        most = MAX_LEAD
+        if self._armed is not None and self._armed <= stamp:
+            most = min(most, (stamp - self._armed) // period + 2)
+        for lead in range(most):
             due = stamp - lead * period
-            for chunk in reversed(self._chunks):
+            for chunk in self._likely:
                 for reference in references(due):
                     for asked_before in (False, True):
                         horizon = RecedingHorizon(self._config)
@@ -282,4 +314,5 @@ class CommandReplay:
             set_point.follow(target.pose, target.gripper, self._period / 1e9)
         assert target is not None
         took_over = target.chunk_stamp != known.active
-        return _Known(horizon, set_point, target.chunk_stamp, stamp), took_over
+        since = stamp if took_over else known.since
+        return _Known(horizon, set_point, target.chunk_stamp, stamp, since, known.start), took_over

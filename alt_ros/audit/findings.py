@@ -141,6 +141,10 @@ def _strange(decided: Sequence[Decided], bundle: Bundle) -> Iterator[Finding]:
 def _slow(
     intervals: Mapping[str, Sequence[tuple[int, int]]], frame_period: int
 ) -> Iterator[Finding]:
+    pauses = _pauses(intervals)
+    for at in pauses:
+        text = "no camera gave a frame: a reset, or a pause of the recording"
+        yield Finding(NOTE, CAMERA, text, at, at)
     for view, rows in intervals.items():
         late = np.array([interval > SLOW * frame_period for _, interval in rows])
         # A frame belongs to a slow stretch with its neighbours, lest one lost frame be told.
@@ -158,12 +162,24 @@ def _slow(
             )
             yield Finding(ERROR, CAMERA, text, start - max(inside), end)
         for at, interval in rows:
-            if interval > SILENT:
+            if interval > SILENT and not any(abs(at - pause) < SILENT for pause in pauses):
                 text = f"camera '{view}' was silent for {interval / NANOSECONDS:.2f} s"
-                yield Finding(WARNING, CAMERA, text, at - interval, at)
+                yield Finding(ERROR, CAMERA, text, at - interval, at)
             elif interval <= 0:
                 text = f"the stamps of camera '{view}' go back by {-interval / NANOSECONDS:.2f} s"
                 yield Finding(WARNING, CAMERA, text, at, at)
+
+
+def _pauses(intervals: Mapping[str, Sequence[tuple[int, int]]]) -> list[int]:
+    """Return when all cameras came back together after a silence, log times in ns."""
+    silences = [[at for at, interval in rows if interval > SILENT] for rows in intervals.values()]
+    if not silences:
+        return []
+    return [
+        at
+        for at in silences[0]
+        if all(any(abs(at - other) < SILENT for other in of) for of in silences[1:])
+    ]
 
 
 def _states(flight: Flight) -> Iterator[Finding]:
@@ -220,11 +236,11 @@ def _parity(decisions: DecisionReplay, flight: Flight) -> Iterator[Finding]:
     equal, differing, _, at = flight.explained
     if at is not None:
         text = (
-            f"{differing} stretches of commands are not what the executor makes of the chunks and "
-            f"poses ({equal} commands are): other parameters, or a message was lost"
+            f"{differing} stretches of commands are not explained by the chunks and poses "
+            f"({equal} commands are, bit for bit or nearly): other parameters, or a lost message"
         )
-        yield Finding(WARNING, PARITY, text, at, at)
+        yield Finding(NOTE, PARITY, text, at, at)
 
 
 def _lasting(start: int, end: int) -> str:
-    return f"for {(end - start) / NANOSECONDS:.2f} s"
+    return f"for {(end - start) / NANOSECONDS:.2f} s" if end > start else "once"

@@ -147,7 +147,7 @@ class Flight:
         came = _Came(chunk, at, float(message.encode_seconds), float(message.policy_seconds))
         self._came[chunk.stamp] = came
         _forget(self._came)
-        self.replay.chunk(chunk)
+        self.replay.chunk(chunk, at)
 
     def pose(self, at: int, message: Any) -> None:
         """Take the arm's measured pose."""
@@ -167,6 +167,8 @@ class Flight:
         if not self.states or self.states[-1][1:] != (state, reason):
             self.states.append(SeenState(at, state, reason))
         self.limits_audit.state(state, at)
+        if state == "armed":
+            self.replay.armed(stamp_of(message))
         if state not in SENDING:
             self.replay.released(at)
             self._last = self._velocity = None

@@ -1,168 +1,12 @@
-// The sections of the page, in the order in which they are read.
-
-const KINDS = { ood: "out of distribution", camera: "camera", limits: "limits", latency: "latency",
-  executor: "executor", parity: "parity", bag: "bag" };
-const BADGES = { error: "✕", warning: "!", note: "i" };  // with the word beside it
-const SHOWN = 6;  // findings before the others fold away
-const missing = [];  // what the bag does not tell
-
-// Header and findings ------------------------------------------------------------------------
-
-function addHeader() {
-  const told = [`policy ${audit.policy}`, `bundle ${audit.bundle}`, `${timeText(SECONDS, 1)} recorded`];
-  if (audit.recorded) told.push(`from ${audit.recorded.replace("T", " ")}`);
-  byId("meta").textContent = told.join("  ·  ");
-  for (const sentence of audit.summary) element("p", { parent: byId("summary"), text: sentence });
-  element("p", { parent: byId("made"), text: `Made by: ${audit.command}` });
-}
-
-function findingButton(finding) {
-  const button = element("button", { type: "button", className: `finding ${finding.severity}` },
-    element("span", { className: "badge", text: BADGES[finding.severity], "aria-hidden": "true" }),
-    element("span", { className: "when", text: timeText(finding.start) }),
-    element("span", { className: "what", text: finding.text }),
-    element("span", { className: "kind", text: `${finding.severity}, ${KINDS[finding.kind] || finding.kind}` +
-      (finding.end > finding.start ? `, ${numberText(finding.end - finding.start, "s")} long` : "") }));
-  button.addEventListener("click", () => visit(finding.start, finding.end));
-  followers.push(() => {
-    const inside = timeline.now >= finding.start - 1e-9 && timeline.now <= finding.end + 1e-9;
-    if (inside) button.setAttribute("aria-current", "true"); else button.removeAttribute("aria-current");
-  });
-  return element("li", {}, button);
-}
-
-function addFindings() {
-  const parent = byId("findings");
-  const counts = ["error", "warning", "note"].map((severity) =>
-    [severity, audit.findings.filter((finding) => finding.severity === severity).length]);
-  const bad = counts.slice(0, 2).some(([, count]) => count);
-  const text = bad ? counts.filter(([, count]) => count).map(([word, count]) => counted(count, word)).join(", ")
-    : "Nothing went wrong: no error and no warning.";
-  const heading = element("h2", { parent, className: bad ? "" : "good" });
-  if (!bad) element("span", { parent: heading, className: "badge", text: "✓", "aria-hidden": "true" });
-  heading.append(text);
-  const rows = audit.findings.map(findingButton);
-  if (rows.length) element("ol", { parent }, ...rows.slice(0, SHOWN));
-  if (rows.length > SHOWN) {
-    element("details", { parent },
-      element("summary", { text: `${rows.length - SHOWN} more` }),
-      element("ol", {}, ...rows.slice(SHOWN)));
-  }
-}
-
-// Time ---------------------------------------------------------------------------------------
-
-function addTransport() {
-  const parent = byId("transport");
-  const press = (text, title, action) => {
-    const made = element("button", { parent, type: "button", text, title });
-    made.addEventListener("click", action);
-    return made;
-  };
-  const player = press("Play", "Play at real time (space)", () => play());
-  press("Previous", "Previous finding (p)", () => nextFinding(-1)).disabled = !audit.findings.length;
-  press("Next finding", "Next finding (n)", () => nextFinding(1)).disabled = !audit.findings.length;
-  const slider = element("input", { parent, type: "range", id: "slider", min: 0, max: SECONDS,
-    step: "any", "aria-label": "Time in seconds" });
-  slider.addEventListener("input", () => { play(false); moveTo(slider.valueAsNumber); });
-  press("Zoom in", "Zoom in (+)", () => zoom(0.5));
-  press("Out", "Zoom out (-)", () => zoom(2));
-  press("All", "Show the whole run (0, or double click)", () => show(0, SECONDS));
-  const help = element("details", { parent, className: "keys" }, element("summary", { text: "Keys" }));
-  for (const text of [
-    "Arrows: one decision. Shift and arrows: 1 s. Space: play. Home, End. n, p: next, previous finding.",
-    "Click or drag a chart or the strip: scrub. Shift and drag a chart: zoom into it. Double click: the whole run.",
-    "Wheel on the strip, Ctrl and wheel on a chart, or pinch: zoom. Wheel sideways: pan. +, -, 0: zoom in, out, all.",
-  ]) element("p", { parent: help, text });
-  followers.push(() => {
-    slider.value = timeline.now;
-    slider.setAttribute("aria-valuetext", timeText(timeline.now));
-    player.textContent = timeline.playing ? "Pause" : "Play";
-  });
-}
-
-// The moment ---------------------------------------------------------------------------------
-
-function picture(parent) {
-  const figure = element("figure", { parent });
-  const holder = element("div", { parent: figure, className: "picture" });
-  const image = element("img", { parent: holder, alt: "", decoding: "sync" });
-  const none = element("span", { parent: holder, text: "no picture" });
-  const caption = element("figcaption", { parent: figure });
-  return (data, text, strange = false) => {
-    image.hidden = !data;
-    none.hidden = Boolean(data);
-    const source = data ? `data:image/jpeg;base64,${data}` : "";
-    if (data && image.getAttribute("src") !== source) image.src = source;
-    if (caption.textContent !== text) { caption.textContent = text; image.alt = text; }
-    figure.classList.toggle("strange", strange);
-  };
-}
-
-function clockText(t) {
-  const start = audit.recorded ? Date.parse(audit.recorded) : NaN;
-  return Number.isNaN(start) ? "" : new Date(start + 1000 * t).toISOString().slice(11, 23) + " UTC";
-}
-
-function addMoment() {
-  const parent = byId("moment");
-  const heading = element("h2", { parent });
-  const time = element("span", { parent: heading, id: "time" });
-  const clock = element("small", { parent: heading });
-  const verdict = element("p", { parent, id: "verdict" });
-  const pictures = element("div", { parent, id: "pictures" });
-  const pairs = audit.views.map((view) => {
-    const row = element("div", { parent: pictures, className: "pair" });
-    return { view, live: picture(row), recalled: picture(row) };
-  });
-  const list = element("dl", { parent });
-  const facts = Object.fromEntries(["State", "Similarity", "Score", "Strangest", "Recalled", "Latency",
-    "Speed"].map((name) => {
-    element("dt", { parent: list, text: name });
-    return [name, element("dd", { parent: list })];
-  }));
-
-  followers.push(() => {
-    const now = timeline.now;
-    const i = lastBefore(decisions.t, now);
-    const at = (column) => (i >= 0 && column.length ? column[i] : undefined);
-    const demonstration = at(decisions.demonstration), frame = at(decisions.frame);
-    const strange = at(decisions.flag) === 1, view = at(decisions.view);
-    time.textContent = timeText(now);
-    clock.textContent = clockText(now);
-    verdict.className = strange ? "strange" : i < 0 ? "" : "familiar";
-    verdict.textContent = i < 0 ? "No decision of the monitor yet"
-      : strange ? `Out of distribution${view >= 0 ? `: ${audit.views[view] ?? "a view"} looks strange` : ""}`
-        : "Familiar to the monitor";
-
-    const kept = demonstration >= 0 ? nearestRecalled(demonstration, frame) : null;
-    const live = frames.live.pictures[Math.max(0, lastBefore(frames.live.t, now))] || [];
-    pairs.forEach((pair, number) => {
-      const blamed = strange && view === number;
-      pair.live(live[number], `${pair.view}, live${blamed ? ": strange" : ""}`, blamed);
-      const off = kept && kept.frame !== frame ? ` (picture: ${kept.frame})` : "";
-      pair.recalled(kept && kept.pictures[number], demonstration >= 0
-        ? `${pair.view}, ${nameOf(demonstration)}, frame ${frame}${off}` : `${pair.view}, nothing recalled`);
-    });
-
-    const state = stateSpans[lastBefore(stateTimes, now)];
-    facts.State.textContent = state ? state.value + (state.reason ? `: ${state.reason}` : "") : "not known";
-    facts.Similarity.textContent = numberText(at(decisions.similarity));
-    facts.Score.textContent = scoreAt(now);
-    const cause = at(decisions.cause);
-    facts.Strangest.textContent = cause >= 0 ? audit.causes[cause] ?? "not known" : "no score";
-    facts.Recalled.textContent = demonstration >= 0 ? `${nameOf(demonstration)}, frame ${frame}` : "nothing";
-    facts.Latency.textContent = latencyAt(now);
-    facts.Speed.textContent = valueAt(audit.commands, "linear_speed", "m/s")(now);
-  });
-}
+// The sections of the page, in the order in which they are read; then all is put together.
 
 // Charts and tables --------------------------------------------------------------------------
 
 // What a column says at a time, in words.
 const valueAt = (table, key, unit = "") => (t) => {
   const i = lastBefore(table.t, t);
-  return i < 0 || !table[key].length ? "" : numberText(table[key][i], unit);
+  if (i < 0 || !table[key].length) return "";
+  return t - table.t[i] > gapOf(table.t) ? `none since ${timeText(table.t[i])}` : numberText(table[key][i], unit);
 };
 
 function scoreAt(t) {
@@ -175,6 +19,7 @@ const latency = audit.latency;
 function latencyAt(t) {
   const i = lastBefore(latency.t, t);
   if (i < 0) return "not known";
+  if (t - latency.t[i] > gapOf(latency.t)) return `none since ${timeText(latency.t[i])}`;
   return numberText(latency.ms.reduce((sum, stage) => sum + (stage[i] || 0), 0), "ms");
 }
 
@@ -185,11 +30,13 @@ function addSection(title, known, fill) {
   fill(section);
 }
 
+const LONGEST = 500;  // rows that a table shows
+
 // Cells are text, or {t} for a button that leads to a time.
 function addTable(parent, columns, rows, numeric = []) {
   const kind = (i) => (numeric.includes(i) ? "number" : "");
   const body = element("tbody");
-  for (const row of rows) {
+  for (const row of rows.slice(0, LONGEST)) {
     element("tr", { parent: body }, ...row.map((cell, i) => {
       if (cell === null || cell.t === undefined) return element("td", { className: kind(i), text: cell ?? "" });
       const link = element("button", { type: "button", className: "link", text: timeText(cell.t) });
@@ -201,21 +48,22 @@ function addTable(parent, columns, rows, numeric = []) {
     element("th", { className: kind(i), text, scope: "col" })));
   const table = element("table", {}, element("thead", {}, head), body);
   element("div", { parent, className: "wide", tabIndex: 0 }, table);
+  if (rows.length > LONGEST) element("p", { parent, className: "note", text: `The first ${LONGEST} of ${rows.length}.` });
   return table;
 }
 
 function addMonitor(section) {
   const { t, similarity, score, threshold, demonstration, frame } = decisions;
   if (similarity.length) {
-    addChart(section, { title: "Similarity", axis: axisOf([similarity]), read: valueAt(decisions, "similarity"),
+    addChart(section, { title: "Similarity", axis: axisOf([similarity], { levels: [1] }), read: valueAt(decisions, "similarity"),
       legend: [["line", "accent", "to the nearest demonstration frame"], ["strange", "error", "out of distribution"]],
       draw: (plot) => drawLine(plot, t, similarity, colours.accent) });
   }
   if (score.length) {
     const reach = MANY * (median(score) || 1);
     const far = threshold.length > 0 && threshold.every((value) => !(Math.abs(value) <= reach));
-    const columns = far ? [score] : [score, threshold];
-    addChart(section, { title: "Score against the threshold", axis: axisOf(columns), read: scoreAt, height: 130,
+    const axis = far ? axisOf([score]) : axisOf([score, threshold], { usual: median(threshold), ratio: 8 });
+    addChart(section, { title: "Score against the threshold", axis, read: scoreAt, height: 130,
       legend: [["line", "accent", "score"], ["dashed", "error", "threshold"]],
       draw: (plot) => {
         drawLine(plot, t, score, colours.accent);
@@ -227,22 +75,31 @@ function addMonitor(section) {
     const spans = runs(t, demonstration, (value) => value >= 0);
     const used = new Set(spans.map((span) => span.value)).size;
     const axis = axisOf([frame], { low: 0 });
+    const pieces = [];  // a line for each demonstration, so that a jump is no slope
+    for (let from = 0, i = 1; i <= t.length; i++) {
+      if (i < t.length && demonstration[i] === demonstration[from]) continue;
+      if (demonstration[from] >= 0) {
+        pieces.push({ t: t.subarray(from, i), frame: frame.subarray(from, i), demonstration: demonstration[from] });
+      }
+      from = i;
+    }
     addChart(section, { title: "Recalled frame", height: 130, axis,
       read: (at) => { const i = lastBefore(t, at); return i < 0 ? "" : `${nameOf(demonstration[i])}, frame ${frame[i]}`; },
       legend: [["band", 0, `demonstration (${used} recalled)`], ["triangle", "ink", counted(audit.jumps.length, "jump")]],
       draw: (plot) => {
         const lower = { ...plot, y: (value) => plot.bottom - axis.share(value) * (plot.bottom - plot.top - 28) };
         drawBand(plot.pen, plot, spans, plot.top, 16, series, nameOf);
-        let from = 0;  // one line for each demonstration, so that a jump is no slope
-        for (let i = 1; i <= t.length; i++) {
-          if (i < t.length && demonstration[i] === demonstration[from]) continue;
-          if (t[i - 1] >= timeline.start && t[from] <= timeline.end && demonstration[from] >= 0) {
-            drawLine(lower, t.subarray(from, i), frame.subarray(from, i), series(demonstration[from]));
-          }
-          from = i;
+        for (const piece of pieces) {
+          if (piece.t[piece.t.length - 1] < timeline.start || piece.t[0] > timeline.end) continue;
+          drawLine(lower, piece.t, piece.frame, series(piece.demonstration));
         }
-        for (const jump of audit.jumps) drawMark(plot.pen, "triangle", plot.x(jump.t), plot.top + 21, colours.ink, 3.5);
+        for (const jump of audit.jumps) if (jump.t >= timeline.start && jump.t <= timeline.end) drawMark(plot.pen, "triangle", plot.x(jump.t), plot.top + 21, colours.ink, 3.5);
       } });
+  }
+  if (audit.jumps.length) {
+    const place = ([number, at]) => `${nameOf(number)}, frame ${at}`;
+    folded(section, `Jumps between demonstrations (${audit.jumps.length})`, (parent) => addTable(parent,
+      ["time", "from", "to"], audit.jumps.map((jump) => [{ t: jump.t }, place(jump.from), place(jump.to)]), [0]));
   }
 }
 
@@ -258,10 +115,13 @@ function addCommands(section) {
     const levels = [limits[key], ...broken.map((violation) => violation.value)].filter(isNumber);
     const axis = axisOf([commands[key]], { levels, low: 0 });
     addChart(section, { title, unit, axis, height: 96, read: valueAt(commands, key),
-      legend: broken.length ? [["cross", "error", counted(broken.length, "violation")]] : [],
+      legend: [
+        ...(isNumber(limits[key]) ? [["dashed", "error", `limit ${tickText(limits[key])} ${unit}`]] : []),
+        ...(broken.length ? [["cross", "error", counted(broken.length, "violation")]] : []),
+      ],
       draw: (plot) => {
         drawLine(plot, commands.t, commands[key], colours.accent);
-        if (isNumber(limits[key])) drawLevel(plot, limits[key], `limit ${tickText(limits[key])}`);
+        if (isNumber(limits[key])) drawLevel(plot, limits[key]);
         for (const violation of broken) {
           if (violation.t < timeline.start || violation.t > timeline.end) continue;
           drawMark(plot.pen, "cross", plot.x(violation.t), plot.y(violation.value), colours.error);
@@ -381,7 +241,7 @@ function addChunks(section) {
 
 function drawPoints(plot, times, values, look, stems = false) {
   const [from, to] = visible(times);
-  const size = to - from > 400 ? 1.5 : 3;
+  const size = to - from > 400 ? 1 : 3;
   for (let i = from; i <= to; i++) {
     if (Number.isNaN(values[i])) continue;
     const [kind, colour] = look(i);
@@ -393,7 +253,7 @@ function drawPoints(plot, times, values, look, stems = false) {
 
 function addStates(section) {
   const rows = stateSpans.map(({ start, end, value, reason }) =>
-    [{ t: start }, value, reason, numberText(end - start, "s")]);
+    [{ t: start }, value, reason, durationText(end - start)]);
   const columns = ["from", "state", "reason", "for"];
   addTable(section, columns, rows.slice(0, 12), [0, 3]);
   if (rows.length > 12) {
@@ -416,7 +276,6 @@ function addParity(section) {
 
 readColours();
 addHeader();
-addFindings();
 addStrip(byId("strip"));
 addTransport();
 addMoment();
@@ -428,12 +287,16 @@ addSection("Latency", latency.t.length, addLatency);
 addSection("Chunks and seams", audit.chunks.t.length || audit.seams.t.length, addChunks);
 addSection("States of the executor", audit.states.length, addStates);
 addSection("Parity of the replay", audit.parity.length, addParity);
+addFindings();
 if (missing.length) {
   const text = `Not in this bag, so not judged: ${missing.join(", ")}.`;
   element("p", { parent: byId("summary"), className: "note", text });
 }
 
 new ResizeObserver(() => refresh("paint")).observe(byId("work"));
+new ResizeObserver(([{ target }]) => {  // what sticks below the strip must know its height
+  byId("work").style.setProperty("--strip", `${target.offsetHeight}px`);
+}).observe(byId("timeline"));
 for (const query of ["(prefers-color-scheme: dark)", "print"]) {
   matchMedia(query).addEventListener("change", () => {
     readColours();

@@ -55,9 +55,11 @@ function median(values) {
 
 // An axis for all the columns: linear, or where a few values dwarf the others, linear up to the
 // usual value and logarithmic beyond (an inverse hyperbolic sine, which takes zero and negatives).
-// `levels` are values that must be on it, such as limits; columns lie in [low, high] where given.
-function axisOf(columns, { levels = [], low = Infinity, high = -Infinity } = {}) {
-  const usual = Math.max(...columns.map(median), ...levels.filter(Number.isFinite).map(Math.abs), 0)
+// `levels` are values that must be on it, such as limits, `low` is one too; `usual` is that value
+// where it is known.
+function axisOf(columns, { levels = [], low = Infinity, usual = 0, ratio = UNEVEN } = {}) {
+  let high = -Infinity;
+  usual ||= Math.max(...columns.map(median), ...levels.filter(Number.isFinite).map(Math.abs), 0)
     || 1e-9;
   const reach = MANY * usual;
   let clipped = false;
@@ -70,7 +72,7 @@ function axisOf(columns, { levels = [], low = Infinity, high = -Infinity } = {})
   levels.forEach(take);
   if (!(low <= high)) { low = 0; high = 1; }
   if (clipped) high = Math.max(high, 2 * usual);
-  const uneven = Math.max(Math.abs(low), Math.abs(high)) > UNEVEN * usual;
+  const uneven = Math.max(Math.abs(low), Math.abs(high)) > ratio * usual;
   const bent = uneven ? (value) => Math.asinh(value / usual) : (value) => value;
   const margin = (bent(high) - bent(low)) * 0.06 || Math.abs(bent(high)) * 0.1 || 1;
   const bottom = low === 0 ? 0 : bent(low) - margin;
@@ -145,8 +147,11 @@ function addChart(parent, { title, unit = "", height = 110, axis, draw, read, le
   painters.push(() => {
     const width = holder.clientWidth;
     const pen = sizedCanvas(canvas, width, height);
+    const { start, end } = timeline;
+    const scale = (width - LEFT - RIGHT) / (end - start);  // not asked of the page at every point
     const plot = {
-      pen, x: xOf, left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM,
+      pen, x: (t) => LEFT + (t - start) * scale,
+      left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM,
       y: (value) => height - BOTTOM - axis.share(value) * (height - BOTTOM - TOP),
     };
     paintStrange(plot);
@@ -184,8 +189,11 @@ function paintAxes({ pen, x, y, left, right, top, bottom }, axis) {
   pen.lineWidth = 1;
   pen.textAlign = "right";
   pen.textBaseline = "middle";
+  const levels = [];
   for (const tick of axis ? axis.ticks : []) {
     const level = Math.round(y(tick)) + 0.5;
+    if (levels.some((other) => Math.abs(other - level) < 12)) continue;
+    levels.push(level);
     pen.beginPath(); pen.moveTo(left, level); pen.lineTo(right, level); pen.stroke();
     pen.fillText(tickText(tick), left - 6, level);
   }
@@ -244,13 +252,12 @@ function drawLine({ pen, x, y }, times, values, colour, dash = []) {
   pen.setLineDash([]);
 }
 
-function drawLevel({ pen, y, left, right }, value, text) {
+function drawLevel({ pen, y, left, right }, value) {
   const level = Math.round(y(value)) + 0.5;
   pen.strokeStyle = colours.error;
   pen.setLineDash([7, 4]);
   pen.beginPath(); pen.moveTo(left, level); pen.lineTo(right, level); pen.stroke();
   pen.setLineDash([]);
-  drawNote({ pen, right }, text, level - 2);
 }
 
 function drawNote({ pen, right }, text, bottom) {
@@ -277,7 +284,7 @@ function drawMark(pen, kind, x, y, colour, size = 5) {
   } else if (kind === "triangle") {
     pen.moveTo(x, y - size); pen.lineTo(x + size, y + size); pen.lineTo(x - size, y + size);
     pen.fill();
-  } else if (kind === "square") pen.fillRect(x - size, y - size, 2 * size, 2 * size);
+  } else if (kind === "square" || size < 2) pen.fillRect(x - size, y - size, 2 * size, 2 * size);
   else {
     pen.arc(x, y, size, 0, 2 * Math.PI);
     if (kind === "ring") pen.stroke(); else pen.fill();
@@ -322,7 +329,9 @@ function addStrip(parent) {
   painters.push(() => {
     const width = parent.clientWidth;
     const pen = sizedCanvas(canvas, width, ROWS.height);
-    const plot = { pen, x: xOf, left: LEFT, right: width - RIGHT };
+    const plot = {
+      pen, x: (t) => LEFT + t / SECONDS * (width - LEFT - RIGHT), left: LEFT, right: width - RIGHT,
+    };
     pen.fillStyle = colours.soft;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
@@ -335,7 +344,7 @@ function addStrip(parent) {
     }
     for (const finding of [...audit.findings].reverse()) {  // the worst on top
       const [mark, colour] = SEVERITIES[finding.severity];
-      const x0 = xOf(finding.start), x1 = xOf(finding.end);
+      const x0 = plot.x(finding.start), x1 = plot.x(finding.end);
       pen.globalAlpha = 0.35;
       pen.fillStyle = colours[colour];
       pen.fillRect(x0, ROWS.findings[0] + 6, Math.max(1, x1 - x0), 10);
@@ -345,11 +354,11 @@ function addStrip(parent) {
     const [top, tall] = ROWS.strange;
     pen.fillStyle = hatch(pen, colours.error);
     for (const { start, end } of strangeSpans) {
-      pen.fillRect(xOf(start), top, Math.max(2, xOf(end) - xOf(start)), tall);
+      pen.fillRect(plot.x(start), top, Math.max(2, plot.x(end) - plot.x(start)), tall);
     }
     drawBand(pen, plot, stateSpans, ...ROWS.state, (state) => colours[STATE_COLOURS[state]] || colours.s7,
       (state) => state);
-    paintTimes(pen, xOf, 0, SECONDS, LEFT, plot.right, ROWS.times);
+    paintTimes(pen, plot.x, 0, SECONDS, LEFT, plot.right, ROWS.times);
     bar.style.left = `${xOf(timeline.start)}px`;
     bar.style.width = `${Math.max(10, xOf(timeline.end) - xOf(timeline.start))}px`;
   });

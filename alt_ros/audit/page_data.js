@@ -23,18 +23,25 @@ const audit = decoded("audit");
 const frames = decoded("frames");
 const SECONDS = Math.max(audit.seconds || 0, 0.001);
 
-// The index of the last time at or before t; -1 where there is none.
+// The index of the last time at or before t, to within rounding; -1 where there is none.
+const ROUNDING = 1e-6;
 function lastBefore(times, t) {
   let low = 0, high = times.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (times[middle] <= t) low = middle + 1; else high = middle;
+    if (times[middle] <= t + ROUNDING) low = middle + 1; else high = middle;
   }
   return low - 1;
 }
 
 // What is longer than this between two samples is a gap, not a line.
+const gaps = new WeakMap();
 function gapOf(times) {
+  if (!gaps.has(times)) gaps.set(times, measuredGap(times));
+  return gaps.get(times);
+}
+
+function measuredGap(times) {
   const steps = [];
   const stride = Math.max(1, Math.floor(times.length / 2000));
   for (let i = 1; i < times.length; i += stride) steps.push(times[i] - times[i - 1]);
@@ -104,6 +111,11 @@ function timeText(t, digits = 2) {
   const minutes = Math.floor(whole / 60);
   const rest = (whole - 60 * minutes).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
   return `${minutes}:${rest}`;
+}
+
+function durationText(seconds) {
+  if (seconds < 60) return numberText(seconds, "s");
+  return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
 }
 
 const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

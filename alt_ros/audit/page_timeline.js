@@ -58,9 +58,7 @@ function step(direction) {
   let i = lastBefore(steps, timeline.now);
   if (!steps.length) return moveTo(timeline.now + 0.1 * direction);
   if (direction > 0) i += 1;
-  else if (i >= 0 && steps[i] === timeline.now) {
-    while (i >= 0 && steps[i] === timeline.now) i -= 1;
-  }
+  else while (i >= 0 && steps[i] >= timeline.now - ROUNDING) i -= 1;
   return moveTo(steps[clamp(i, 0, steps.length - 1)]);
 }
 
@@ -112,7 +110,7 @@ document.addEventListener("click", (event) => {  // so that the space bar plays 
 
 // Pointers -----------------------------------------------------------------------------------
 
-const LEFT = 62, RIGHT = 14;  // of every chart and of the strip, so that times stand in line
+const LEFT = 62, RIGHT = 20;  // of every chart and of the strip, so that times stand in line
 
 // `range` gives the times that the element shows from left to right.
 function gestures(target, range, { wheelZooms = false, selection = null } = {}) {
@@ -145,7 +143,7 @@ function gestures(target, range, { wheelZooms = false, selection = null } = {}) 
     if (drag.pinch && pointers.size === 2) {
       const { middle, width } = spread();
       const span = (drag.end - drag.start) * drag.width / width;
-      const share = (timeAt(middle, { start: 0, end: 1 }));
+      const share = timeAt(middle, { start: 0, end: 1 });
       show(drag.at - share * span, drag.at + (1 - share) * span);
     } else if (drag.scrub) moveTo(clamp(t, range().start, range().end));
     else if (selection) selection(drag.from, t);

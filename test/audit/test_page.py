@@ -13,13 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from alt_ros.audit.page import Frames, write_page
+from alt_ros.audit.page import COLUMNS, Frames, write_page
 from alt_ros.errors import DataError
 
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
-SECONDS, COVERED = 12.0, 3.2
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SECONDS, COVERED, FLAGGED = 12.0, 3.2, 3.4
 STAGES = ["sensor to observation", "encoder", "lookup", "transport", "to the first command"]
 VIEWS = ["wrist", "third_person"]
 HOSTILE = "</script><img src=x onerror=\"document.title='broken out'\">"
@@ -53,17 +60,10 @@ def nothing() -> dict[str, Any]:
         "demonstrations": [],
         "causes": [],
         "views": [],
-        "decisions": {
-            key: []
-            for key in "t similarity score threshold flag demonstration frame cause view".split()
-        },
+        "decisions": {key: [] for key in COLUMNS["decisions"]},
         "jumps": [],
         "states": [],
-        "commands": {
-            key: []
-            for key in ("t", *(f"{k}_{w}" for k in ("linear", "angular") for w in
-                               ("speed", "acceleration")))
-        },
+        "commands": {key: [] for key in COLUMNS["commands"]},
         "limits": {},
         "violations": [],
         "seams": [],
@@ -82,8 +82,8 @@ def rounded(values: np.ndarray) -> list[Any]:
 def covered_run(seconds: float = SECONDS) -> dict[str, Any]:
     """Return the audit of a run whose wrist camera is covered at COVERED."""
     random = np.random.default_rng(3)
-    t = np.arange(0.2, seconds, 0.05)
-    strange, flag = t >= COVERED, t >= COVERED + 0.2
+    t = np.arange(0.2, seconds, 0.05).round(2)
+    strange, flag = t >= COVERED, t >= FLAGGED
     wave = 0.012 * np.sin(2 * t) + 0.006 * random.standard_normal(len(t))
     score = 1.1 + 8 * wave + 0.1 * random.standard_normal(len(t))
     similarity = np.where(strange, 0.31, 0.955) + wave
@@ -93,7 +93,7 @@ def covered_run(seconds: float = SECONDS) -> dict[str, Any]:
     speed[80] = 0.41  # a violation
     acceleration = np.abs(np.gradient(speed, 0.01))
     camera_t = np.arange(0.1, seconds, 1 / 30)
-    chunk_t = t[(t < COVERED + 0.2) | (seconds > SECONDS)][::4]
+    chunk_t = t[(t < FLAGGED) | (seconds > SECONDS)][::4]
     ms = np.abs(np.array([9, 21, 2.5, 1.2, 6]) * (1 + 0.2 * random.standard_normal((len(t), 5))))
     ms[40] = (9, 88, 2.5, 1.2, 6)
     return nothing() | {
@@ -106,7 +106,7 @@ def covered_run(seconds: float = SECONDS) -> dict[str, Any]:
         "findings": [
             {"severity": "error", "kind": "camera", "start": COVERED, "end": seconds,
              "text": "The wrist camera shows nothing: covered or dead."},
-            {"severity": "error", "kind": "ood", "start": COVERED + 0.2, "end": seconds,
+            {"severity": "error", "kind": "ood", "start": FLAGGED, "end": seconds,
              "text": "Out of distribution: the wrist view is strange, cause cosine; the executor "
                      "held after 0.05 s."},
             {"severity": "warning", "kind": "limits", "start": 1.8, "end": 1.8,
@@ -155,7 +155,8 @@ def covered_run(seconds: float = SECONDS) -> dict[str, Any]:
         "seams": [{"t": float(x), "velocity_step": abs(0.004 + 0.002 * math.sin(9 * x)),
                    "acceleration_step": None if i == 2 else 0.3 + 0.1 * math.cos(7 * x)}
                   for i, x in enumerate(chunk_t)],
-        "chunks": {"t": chunk_t.tolist(), "distance_mm": rounded(np.abs(1.5 * np.sin(chunk_t * 5))),
+        "chunks": {"t": chunk_t.tolist(),
+                   "distance_mm": rounded(np.abs(1.5 * np.sin(chunk_t * 5))),
                    "demonstration": [4] * len(chunk_t),
                    "copied": [int(i % 5 > 0) for i in range(len(chunk_t))]},
         "latency": {"stages": STAGES, "t": t.tolist(), "ms": [rounded(row) for row in ms],
@@ -181,7 +182,7 @@ def covered_run(seconds: float = SECONDS) -> dict[str, Any]:
 
 
 def covered_frames(seconds: float = SECONDS, count: int = 60) -> Frames:
-    times = np.linspace(0.1, seconds - 0.1, count)
+    times = np.linspace(0.0, seconds, count + 1).round(3)
     live = [
         [jpeg(0, min(t / 4, 1), covered=t >= COVERED), jpeg(1, min(t / 4, 1))]
         for t in np.minimum(times, SECONDS)
@@ -280,7 +281,8 @@ def test_the_page_opens_from_disk_and_asks_nobody_for_anything(run, tmp_path):
     assert {url.split(":")[0] for url in run.requests} <= {"file", "data"}
     assert len([url for url in run.requests if url.startswith("file")]) == 1
     run.page.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert Image.open(tmp_path / "page.png").size[0] == 1400
+    with Image.open(tmp_path / "page.png") as picture:
+        assert picture.size[0] == 1400
 
 
 def test_it_opens_at_the_worst_finding(run):
@@ -301,7 +303,6 @@ def test_scrubbing_shows_what_was_seen_and_recalled(run):
     before = run.pictures()
     chart = run.page.locator(".plot").first
     box = chart.bounding_box()
-    assert box is not None
     run.page.mouse.move(box["x"] + 100, box["y"] + 40)
     run.page.mouse.down()
     run.page.mouse.move(box["x"] + box["width"] - 100, box["y"] + 40)
@@ -368,6 +369,65 @@ def test_wheel_and_double_click_change_what_the_charts_show(run):
     )
 
 
+def test_shift_and_drag_zoom_into_a_chart_and_the_window_can_be_dragged(run):
+    window = run.page.locator(".window")
+    run.settle()
+    whole = window.bounding_box()
+    box = run.page.locator(".plot").first.bounding_box()
+    run.page.keyboard.down("Shift")
+    run.page.mouse.move(box["x"] + 200, box["y"] + 40)
+    run.page.mouse.down()
+    run.page.mouse.move(box["x"] + 300, box["y"] + 40)
+    assert run.page.locator(".chosen").first.is_visible()
+    run.page.mouse.up()
+    run.page.keyboard.up("Shift")
+    run.settle()
+    zoomed = window.bounding_box()
+    assert zoomed["width"] == pytest.approx(whole["width"] * 100 / (box["width"] - 82), abs=3)
+    assert run.time() == COVERED  # zooming is no scrubbing
+    middle = (zoomed["x"] + zoomed["width"] / 2, zoomed["y"] + 7)
+    run.page.mouse.move(*middle)
+    run.page.mouse.down()
+    run.page.mouse.move(middle[0] + 150, middle[1])
+    run.page.mouse.up()
+    run.settle()
+    dragged = window.bounding_box()
+    assert dragged["x"] == pytest.approx(zoomed["x"] + 150, abs=3)
+    assert dragged["width"] == pytest.approx(zoomed["width"], abs=1)
+
+
+def test_the_wheel_on_a_chart_scrolls_the_page_and_with_ctrl_zooms(run):
+    window = run.page.locator(".window")
+    whole = window.bounding_box()["width"]
+    box = run.page.locator(".plot").first.bounding_box()
+    run.page.mouse.move(box["x"] + 300, box["y"] + 40)
+    run.page.keyboard.down("Control")
+    run.page.mouse.wheel(0, -200)
+    run.page.wait_for_function(
+        f"() => document.querySelector('.window').offsetWidth < {0.9 * whole}"
+    )
+    run.page.keyboard.up("Control")
+    assert run.page.evaluate("() => scrollY") == 0
+    zoomed = window.bounding_box()["width"]
+    run.page.mouse.wheel(0, 200)
+    run.page.wait_for_function("() => scrollY > 100")
+    assert window.bounding_box()["width"] == zoomed
+
+
+def test_the_browser_refuses_what_comes_from_outside(run):
+    run.page.evaluate(
+        """() => new Promise(done => {
+            const image = document.body.appendChild(new Image());
+            image.onerror = done;
+            image.src = 'http://127.0.0.1:9/picture.png';
+        })"""
+    )
+    run.page.evaluate("() => document.body.insertAdjacentHTML('beforeend', '<p onclick=\"x=1\">')")
+    run.page.locator("body > p").dispatch_event("click")
+    assert len(run.complaints) == 2
+    assert all("Content Security Policy" in complaint for complaint in run.complaints)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_chart_is_drawn(opened, scheme):
     run = opened(covered_run(), covered_frames(), color_scheme=scheme)
@@ -406,13 +466,27 @@ def test_a_bag_with_nothing_in_it_opens(opened):
         run.page.keyboard.press(key)
     run.settle()
     assert run.complaints == []
+    assert "could be judged" in run.page.locator("#findings h2").inner_text()
+    assert "not judged: monitor, commands" in run.page.locator("#summary").inner_text()
+
+
+def test_a_run_without_findings_says_so_in_green(opened):
+    run = opened(covered_run() | {"findings": [], "seams": [], "parity": []}, covered_frames())
     heading = run.page.locator("#findings h2")
-    assert "Nothing went wrong" in heading.inner_text()
+    assert "Nothing went wrong in what was judged" in heading.inner_text()
+    assert run.time() == 0.0
     red, green, blue = heading.evaluate(
         "h => getComputedStyle(h).color.match(/\\d+/g).map(Number)"
     )
     assert green > max(red, blue)
-    assert "not judged: monitor, commands" in run.page.locator("#summary").inner_text()
+    assert "not judged: parity" in run.page.locator("#summary").inner_text()
+
+
+def test_what_has_ended_is_told_as_ended(run):
+    run.page.keyboard.press("End")
+    assert "Speed\nnone since 3.89 s" in run.said()
+    run.page.keyboard.press("Home")
+    assert "No decision of the monitor yet" in run.said()
 
 
 def test_columns_may_be_missing(opened):
@@ -431,7 +505,9 @@ def test_an_hour_opens_and_scrubs(opened):
     assert len(audit["decisions"]["t"]) > 71_000
     assert len(audit["commands"]["t"]) > 359_000
     few = covered_frames(hour, 40)
-    frames = Frames(np.linspace(0.0, hour, 2000).tolist(), list(few.live) * 50, few.recalled)
+    frames = Frames(
+        np.linspace(0.0, hour, 2000).tolist(), (list(few.live) * 50)[:2000], few.recalled
+    )
     run = opened(audit, frames)
     assert run.complaints == []
     assert run.time() == COVERED
