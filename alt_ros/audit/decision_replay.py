@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,7 @@ class DecisionReplay:
         config: SynchronizationConfig,
         *,
         embeddings_logged: bool,
-        on_observation: Any = lambda observation, at: None,
+        on_observation: Callable[[Observation, int], None] | None = None,
     ) -> None:
         self.decided: list[Decided] = []
         self.paired: list[Paired] = []
@@ -190,7 +191,8 @@ class DecisionReplay:
             self._trouble(str(error))
             return
         self.paired.append(Paired(at, match.stamp, match.skew))
-        self._on_observation(observation, at)
+        if self._on_observation is not None:
+            self._on_observation(observation, at)
         self.observations.replay(match.stamp, observation_digest(observation))
         self._newest = match.stamp
         if not self._embeddings_logged:
@@ -238,8 +240,8 @@ class DecisionReplay:
         self.decisions.replay(query.stamp, repr(decision), certain=self._certain)
         self.chunks.replay(query.stamp, _chunk_text(chunk), certain=self._certain)
         source = decision.neighbour if chunk.source is None else chunk.source
-        blank = np.isnan(query.view_embeddings).any(axis=1)
-        views = tuple(v for v, b in zip(self._bundle.spec.views, blank, strict=True) if b)
+        seen = zip(self._bundle.spec.views, query.view_embeddings, strict=True)
+        views = tuple(view for view, values in seen if np.isnan(values).any())
         followed = (source.demonstration, source.frame)
         self.decided.append(Decided(at, query.stamp, decision, followed, views))
 

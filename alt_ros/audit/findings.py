@@ -130,10 +130,8 @@ def _strange(decided: Sequence[Decided], bundle: Bundle) -> Iterator[Finding]:
         where = f", most in view '{view}'" if view else ""
         name = bundle.table.names[worst.neighbour.demonstration]
         text = (
-            f"the scene is unlike the demonstrations{where}: score '{worst.cause}' "
-            f"{worst.score:.2f}, allowed {worst.threshold:.2f}; nearest is '{name}', frame "
-            f"{worst.neighbour.frame}, similarity {worst.neighbour.similarity:.2f} "
-            f"({_lasting(start, end)})"
+            f"the scene is unlike the demonstrations{where}; nearest is '{name}', similarity "
+            f"{worst.neighbour.similarity:.2f} ({_lasting(start, end)})"
         )
         yield Finding(ERROR, OOD, text, start, end)
 

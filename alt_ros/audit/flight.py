@@ -127,7 +127,7 @@ class Flight:
         self._came: dict[int, _Came] = {}
         self._published: dict[int, float] = {}
         self._last: tuple[int, Array] | None = None
-        self._velocity: tuple[Array, Array] | None = None
+        self._velocity: tuple[Array, Array, float] | None = None
         self._answered = 0
         self._by_stamp: dict[int, Motion] = {}
 
@@ -206,12 +206,13 @@ class Flight:
         linear = (pose[:3] - last[1][:3]) / seconds
         turn = Rotation.from_quat(pose[3:]) * Rotation.from_quat(last[1][3:]).inv()
         angular = turn.as_rotvec() / seconds
-        before, self._velocity = self._velocity, (linear, angular)
+        before, self._velocity = self._velocity, (linear, angular, seconds)
         changes = (np.nan, np.nan)
         if before is not None:
+            between = (seconds + before[2]) / 2.0  # the middles of both durations
             changes = (
-                float(np.linalg.norm(linear - before[0])) / seconds,
-                float(np.linalg.norm(angular - before[1])) / seconds,
+                float(np.linalg.norm(linear - before[0])) / between,
+                float(np.linalg.norm(angular - before[1])) / between,
             )
         speeds = float(np.linalg.norm(linear)), float(np.linalg.norm(angular))
         motion = Motion(at, *speeds, *changes)

@@ -65,10 +65,13 @@ def summarized(
         if error
         else ""
     )
+    costs = f"the image costs {images:.3f}"
+    if images <= 0.0:
+        costs = f"with images it scores no less ({-images:+.3f})"
     limit = "telling from the image where the T is" if images > rule else "what is recalled"
     said.append(
-        f"What limits {CORRECTED} more is {limit}: the image costs {images:.3f}{where}; told "
-        f"where the T is, it lacks {rule:.3f} of a whole score."
+        f"What limits {CORRECTED} more is {limit}: {costs}{where}; told where the T is, it lacks "
+        f"{rule:.3f} of a whole score."
     )
     said.append(
         "Moving what is recalled along with the T, and not repeating it, changes the score by "

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alt_ros.audit.bag_audit import audit_bag
 from alt_ros.benchmarks.closed_loop import reset_trial, run_trial, start_recording
 from alt_ros.bundle import Bundle
 from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
@@ -186,3 +187,25 @@ def test_an_unknown_scenario_is_refused_with_those_that_exist(
     response = operator.call("sim/reset", scenario="nonsense")
     assert not response.success
     assert "covered_camera" in response.message
+
+
+@pytest.mark.timeout(240)
+def test_the_audit_of_a_bag_finds_what_was_logged_and_what_went_wrong(
+    running: tuple[Graph, Operator, Path], small_bundle: Path
+) -> None:
+    _, operator, bags = running
+    bag = bags / "covered_camera_00"
+    if not bag.exists():
+        assert run_trial(operator, "covered_camera", 0, seed=0).flagged
+    audit = audit_bag(bag, Bundle.load(small_bundle, threads=1))
+    parity = {row["what"]: row for row in audit.values["parity"]}
+    for what in ("observations", "embeddings", "decisions", "chunks"):
+        assert parity[what]["first_difference"] is None, parity
+        assert parity[what]["equal"] > 0, parity
+    assert parity["observations"]["equal"] >= 0.9 * parity["observations"]["logged"]
+    assert parity["commands"]["logged"] > 0
+    blank = [finding for finding in audit.findings if "shows nothing" in finding.text]
+    assert blank, audit.findings
+    states = [state["state"] for state in audit.values["states"]]
+    assert "holding" in states
+    assert all(copied for copied in audit.values["chunks"]["copied"])

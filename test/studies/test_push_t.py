@@ -229,7 +229,9 @@ def test_the_sentences_follow_the_figures():
     assert "+0.220 with images and by +0.280" in said
     assert "barely trained" not in said
     weak = " ".join(summarized(figures(**{**strong, TRUE_CORRECTED: 0.83}), 206, 60))
-    assert "more is what is recalled" in weak
+    assert "more is what is recalled: the image costs 0.010" in weak
+    even = " ".join(summarized(figures(**{**strong, TRUE_CORRECTED: 0.80}), 206, 60))
+    assert "with images it scores no less (+0.020)" in even
     assert "60 steps: it is barely trained" in weak
 
 
