@@ -128,6 +128,7 @@ class CommandReplay:
 
     def chunk(self, chunk: ActionChunk, at: int) -> None:
         """Take a chunk of any role, logged at a time in ns."""
+        self._answer(at)
         self._chunks.append((at, chunk))
 
     def measured_pose(self, pose: Array, at: int) -> None:
@@ -241,25 +242,32 @@ class CommandReplay:
         if known.set_point.at_rest:
             pose = known.set_point.pose
             taken_up = self._taken_up(stamp, lambda due: [pose])
-            for number, horizon in enumerate(taken_up):
+            for number, (_, horizon) in enumerate(taken_up):
                 start = _Known(horizon, known.set_point, _NONE, stamp, start=number)
-                other = self._advanced(start, None, stamp, 1)
-                if other is not None:
-                    yield other
+                for periods in range(1, MAX_LATE + 1):
+                    other = self._advanced(start, None, stamp, periods)
+                    if other is not None:
+                        yield other
 
     def _setting_out(self, stamp: int) -> Iterator[tuple[_Known, bool]]:
         """Yield what may follow an arming: the set-point starts where the arm is measured."""
         poses = self._measured_around(stamp)
+        if not poses:
+            return
         number = count()
-        for horizon in self._taken_up(stamp, self._measured_around):
-            for pose in poses:
-                for gripper in reversed(self._grippers):
-                    for late in range(MAX_LATE):
+        for lead, horizon in self._taken_up(stamp, self._measured_around):
+            # A step after several periods asks for the first one's target, and sets out with it.
+            for late in range(min(lead + 1, MAX_LATE)):
+                asked = copy.copy(horizon)
+                target = asked.target(stamp - late * self._period, poses[0])
+                if target is None:
+                    continue
+                for pose in poses:
+                    for gripper in reversed(self._grippers):
                         set_point = SetPoint(self._limits, pose, gripper)
-                        start = _Known(horizon, set_point, _NONE, stamp, start=next(number))
-                        other = self._advanced(start, None, stamp, 1, late)
-                        if other is not None:
-                            yield other
+                        set_point.follow(target.pose, target.gripper, self._period / 1e9)
+                        chunk, way = target.chunk_stamp, next(number)
+                        yield _Known(asked, set_point, chunk, stamp, stamp, way), True
 
     def _measured_around(self, due: int) -> list[Array]:
         """Return the poses that may have been the latest at an instant."""
@@ -271,8 +279,8 @@ class CommandReplay:
 
     def _taken_up(
         self, stamp: int, references: Callable[[int], Sequence[Array]]
-    ) -> Iterator[RecedingHorizon]:
-        """Yield receding horizons that took a chunk up at a reference, now or a while ago."""
+    ) -> Iterator[tuple[int, RecedingHorizon]]:
+        """Yield receding horizons that took a chunk up, and how many periods ago."""
         period = self._period
         most = MAX_LEAD
         if self._armed is not None and self._armed <= stamp:
@@ -287,7 +295,7 @@ class CommandReplay:
                             horizon.target(due - period, reference)
                         refused = horizon.offer(chunk, chunk.stamp)
                         if not refused and horizon.target(due, reference) is not None:
-                            yield horizon
+                            yield lead, horizon
 
     def _advanced(
         self,
@@ -295,19 +303,14 @@ class CommandReplay:
         chunk: ActionChunk | None,
         stamp: int,
         periods: int,
-        late: int = 0,
     ) -> tuple[_Known, bool] | None:
-        """Return the executor some periods on, the chunk offered before; None: nothing is due.
-
-        ``late``: periods before the stamp at which the last target was due. A step after several
-        periods asks for the first one's target, and sets out with it.
-        """
+        """Return the executor some periods on, the chunk offered before; None: nothing is due."""
         horizon, set_point = copy.copy(known.horizon), copy.copy(known.set_point)
         if chunk is not None and horizon.offer(chunk, chunk.stamp):
             return None
         target: Target | None = None
         for left in reversed(range(periods)):
-            due = stamp - (left + late) * self._period
+            due = stamp - left * self._period
             target = horizon.target(due, set_point.pose, set_point.twist)
             if target is None:
                 return None

@@ -237,7 +237,7 @@ def _parity(decisions: DecisionReplay, flight: Flight) -> Iterator[Finding]:
             f"{differing} stretches of commands are not explained by the chunks and poses "
             f"({equal} commands are, bit for bit or nearly): other parameters, or a lost message"
         )
-        yield Finding(NOTE, PARITY, text, at, at)
+        yield Finding(WARNING, PARITY, text, at, at)
 
 
 def _lasting(start: int, end: int) -> str:
