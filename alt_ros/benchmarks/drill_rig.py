@@ -203,7 +203,7 @@ class GraphRig:
 
     def _drill(self, drill: Drill, values: dict[str, Any], undo: list[Callable[[], None]]) -> None:
         flight = self.console.flight
-        began = time.monotonic()
+        began, clock = time.monotonic(), flight.newest
         undo.append(self._cause(drill))
         if drill.response in (RUNNING, COPES):
             self._runs_on(drill, values, began)
@@ -214,7 +214,7 @@ class GraphRig:
             self._recovers(drill, values, time.monotonic())
             return
         if drill.response != SILENT:
-            self._responds(drill, values, began)
+            self._responds(drill, values, began, clock)
         _sleep_until(began + drill.seconds)
         if drill.refusal:
             values["refused_to_arm"] = self._refuses(drill.refusal)
@@ -290,7 +290,7 @@ class GraphRig:
             self._damage(topic, "")
         await_episode(console, before)
 
-    def _responds(self, drill: Drill, values: dict[str, Any], began: float) -> None:
+    def _responds(self, drill: Drill, values: dict[str, Any], began: float, clock: int) -> None:
         flight = self.console.flight
         reasons = drill.reason.split("|")
 
@@ -307,11 +307,12 @@ class GraphRig:
             values["seen"] = "; ".join(states) or f"nothing new, it is {flight.states[-1].state}"
             raise AltError(f"{error}; came: {values['seen']}") from error
         values["seen"] = f"{seen.state}: {seen.reason}"
-        values["response_ms"] = _ms(seen.arrival - began)
-        if values["response_ms"] > drill.limit_ms:
-            raise AltError(
-                f"response took {values['response_ms']:.0f} ms, declared are {drill.limit_ms} ms"
-            )
+        values["response_ms"] = took = _ms(seen.arrival - began)
+        if self._world is World.SIMULATED and clock:
+            # The executor's watchdogs go by simulated time, which a busy machine slows down.
+            took = min(took, _ms((seen.stamp - clock) / NANOSECONDS))
+        if took > drill.limit_ms:
+            raise AltError(f"response took {took:.0f} ms, declared are {drill.limit_ms} ms")
 
     def _runs_on(self, drill: Drill, values: dict[str, Any], began: float) -> None:
         flight = self.console.flight

@@ -48,11 +48,12 @@ RUNNING = "running"
 
 
 class SeenState(NamedTuple):
-    """A state of the executor and when it came, s on the monotonic clock."""
+    """A state of the executor, when it came (s, monotonic clock), and its stamp (ns)."""
 
     arrival: float
     state: str
     reason: str
+    stamp: int
 
 
 class SeenCommand(NamedTuple):
@@ -77,6 +78,7 @@ class FlightRecorder:
         commands: Every command.
         observed, embedded, decided, recalled: Stamps of the observations, embeddings, decisions
             and chunks that came.
+        newest: Stamp of the last command, ns on the executor's clock; 0 before one.
         executor_counters: What the executor's diagnostics said last.
     """
 
@@ -107,6 +109,7 @@ class FlightRecorder:
             self._poses: deque[tuple[int, PoseStamped]] = deque()
             self._grippers: deque[float] = deque()
             self._last: NDArray[np.float64] | None = None
+            self.newest = 0
 
     def forget_halves(self) -> None:
         """Forget poses that still wait for their opening: the executor was killed between both."""
@@ -150,13 +153,14 @@ class FlightRecorder:
         arrival = time.monotonic()
         with self._lock:
             self.audit.state(message.state, round(arrival * 1e9))
-            seen = SeenState(arrival, message.state, message.reason)
-            if not self.states or self.states[-1][1:] != seen[1:]:
+            seen = SeenState(arrival, message.state, message.reason, stamp_of(message))
+            if not self.states or self.states[-1][1:3] != seen[1:3]:
                 self.states.append(seen)
 
     def _on_pose(self, message: PoseStamped) -> None:
         with self._lock:
             self._poses.append((time.monotonic_ns(), message))
+            self.newest = stamp_of(message)
             self._judge()
 
     def _on_gripper(self, message: Float64) -> None:
