@@ -30,7 +30,19 @@ from alt_ros.types import ActionLayout, Observation
 
 ALT = Path(sys.executable).with_name("alt")
 COMMANDS = (
-    *("data", "train", "bench", "study", "demo", "up", "eval", "index", "deploy", "calibrate"),
+    *(
+        "data",
+        "train",
+        "bench",
+        "study",
+        "audit",
+        "demo",
+        "up",
+        "eval",
+        "index",
+        "deploy",
+        "calibrate",
+    ),
     "doctor",
 )
 ALL = [
