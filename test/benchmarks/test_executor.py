@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alt_ros.benchmarks.executor import FIGURES, bare_loop, busy_cores, measure_executor
+from alt_ros.errors import AltError
 
 
 def test_a_bare_loop_is_never_early():
@@ -35,14 +37,23 @@ def test_busy_cores_are_busy_and_are_left_free_again():
 def test_the_executor_streams_while_its_ticks_are_measured(tmp_path: Path):
     pytest.importorskip("rclpy", reason="EXECUTOR NOT MEASURED: rclpy is not installed")
     steps: list[tuple[int, int]] = []
-    values = measure_executor(
-        tmp_path,
-        seconds=2.0,
-        runs=1,
-        rate=100.0,
-        priority=0,
-        progress=lambda done, total: steps.append((done, total)),
-    )
+
+    def measure(folder: Path) -> dict[str, Any]:
+        steps.clear()
+        return measure_executor(
+            folder,
+            seconds=2.0,
+            runs=1,
+            rate=100.0,
+            priority=0,
+            progress=lambda done, total: steps.append((done, total)),
+        )
+
+    try:
+        values = measure(tmp_path / "first")
+    except AltError as error:  # the watchdog is right where a shared machine stands still
+        assert "no pose of the arm" in str(error)
+        values = measure(tmp_path / "second")
     assert steps == [(1, 2), (2, 2)]
     assert values["scheduling"].startswith("ordinary scheduling")
     for condition in ("idle", "busy"):
