@@ -52,7 +52,8 @@ def test_the_executor_streams_while_its_ticks_are_measured(tmp_path: Path):
     try:
         values = measure(tmp_path / "first")
     except AltError as error:  # the watchdog is right where a shared machine stands still
-        assert "no pose of the arm" in str(error)
+        if "no pose of the arm" not in str(error):
+            raise
         values = measure(tmp_path / "second")
     assert steps == [(1, 2), (2, 2)]
     assert values["scheduling"].startswith("ordinary scheduling")
