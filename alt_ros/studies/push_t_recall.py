@@ -5,7 +5,7 @@ the finger's side of the T for another one. So the embedding here is the task's 
 network tells from the picture where the T is (Li et al. 2025, "Geometry-aware Policy Imitation",
 found the same: a task-related head, 67 -> 87); where the finger is, a robot knows. The network
 learns from whole pictures that are turned and shifted with what they show: the demonstrations' T
-lies in few ways, and a T that lies in another was told half a turn wrong without it.
+lies in few ways, and one that lies in another was told up to a right angle and more off without.
 
 Notation:
 

@@ -214,3 +214,23 @@ def test_serializing_is_the_recorders(tmp_path):
     rgb = picture(0, "wrist")
     raw = bytes(STORE.serialize_cdr(image(START, rgb), "sensor_msgs/msg/Image"))
     assert bytes(deserialize_message(raw, Image).data) == rgb[..., ::-1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("executor: {ros__parameters: {control_rate: fast}}", "control_rate of executor must be"),
+        ("executor: {ros__parameters: {no_such: 1}}", "executor has no no_such"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_a_parameter_file_that_cannot_be_is_one_line(
+    tmp_path, folder, capsys, monkeypatch, text, said
+):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    bag = record(tmp_path / "run", messages(4))
+    command = ["alt", "audit", str(bag), "--bundle", str(folder), "--config", str(file)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 2
+    assert said in " ".join(capsys.readouterr().err.split())
