@@ -4,7 +4,9 @@ What is differentiated. Command k holds for its stamp; the duration since comman
 difference of their stamps in whole control periods, in which a set-point moves. Speed is
 ``|p_k - p_(k-1)| / d_k``. For the acceleration the mean velocities of two durations are compared,
 ``|v_k - v_(k-1)| <= a * (d_k + d_(k-1)) / 2``: what lies between the middles of both, exact for a
-velocity that changes by at most ``a * period`` a period, whichever messages were lost.
+velocity that changes by at most ``a * period`` a period, whichever messages were lost. Where the
+clock jumped between two commands, their arrivals give the duration: the command is judged by its
+speed, and from more than one period on not by its acceleration.
 
 What is not. A first command has no command before it. It starts from rest, at a pose that is not
 known here, so the second is judged by what two periods from rest allow. After a gap neither pose
@@ -206,7 +208,7 @@ class CommandAudit:
         if last is None:
             self.starts += 1
             return
-        periods = self._periods_between(last, sent)
+        periods, certain = self._periods_between(last, sent)
         if periods == 0:
             self.starts += 1
             self._motion = None
@@ -219,6 +221,9 @@ class CommandAudit:
         self._check("angular_speed", sent.stamp, _norm(angular), limits.angular_speed)
         self._check("gripper_speed", sent.stamp, closing, limits.gripper_speed)
         motion, before = _Motion(linear, angular, duration), self._motion
+        if not certain:
+            self._motion = None
+            return
         if before is not None:
             between = (duration + before.duration) / 2.0
             change = _norm(linear - before.linear)
@@ -235,13 +240,20 @@ class CommandAudit:
             )
         self._motion = motion
 
-    def _periods_between(self, last: _Sent, sent: _Sent) -> int:
-        """Return the whole control periods between two commands, 0 where that is not known."""
+    def _periods_between(self, last: _Sent, sent: _Sent) -> tuple[int, bool]:
+        """Return the whole control periods between two commands, and whether that is certain.
+
+        0 where it is not known. Across a jump of the clock the arrivals tell; one period is what
+        they tell of a sender on time, more may be the way of the message.
+        """
         elapsed, gap = sent.stamp - last.stamp, sent.arrival - last.arrival
         # A sender that was stopped within a command sends that one late, the next on time.
         if 0 < elapsed <= gap + last.late + MAX_CLOCK_ERROR:
-            return max(round(elapsed / self._period), 1) if elapsed <= MAX_GAP else 0
-        return 1 if gap <= _MAX_JUMP_GAP else 0  # the clock jumped, or the stream stopped
+            return (max(round(elapsed / self._period), 1) if elapsed <= MAX_GAP else 0), True
+        if gap > _MAX_JUMP_GAP:
+            return 0, True  # the stream stopped
+        periods = max(round((gap + last.late) / self._period), 1)
+        return periods, periods == 1
 
     def _turning(self, motion: _Motion) -> float:
         """Return how far the mean turn rate may lie off the mean of the rates (rad/s).

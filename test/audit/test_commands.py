@@ -166,6 +166,20 @@ def test_a_jump_of_the_clock_is_one_period(jump):
     assert audit.counts["linear acceleration"] == 1
 
 
+@pytest.mark.parametrize("jump", [-2000 * MS, 2000 * MS])
+def test_a_pause_in_which_the_clock_jumped_lasts_as_long_as_the_arrivals_say(jump):
+    pause = 7 * PERIOD  # in which the set-point braked on
+    for way, found in ((0.3 * 0.07, 0), (0.36 * 0.07, 1)):
+        audit = judged(line(ramp(0.3)))
+        last = (len(ramp(0.3)) - 1) * PERIOD
+        pose = line(ramp(0.3))[-1] + np.array([way, 0, 0, 0, 0, 0, 0])
+        audit.command(T0 + last + pause + jump, pose, 0.05, last + pause + MS)
+        then = last + pause + PERIOD
+        audit.command(T0 + then + jump, pose + np.array([0.002, 0, 0, 0, 0, 0, 0]), 0.05, then)
+        assert audit.counts["linear speed"] == found
+        assert audit.counts["linear acceleration"] == 0
+
+
 @pytest.mark.parametrize("arrives", [2 * PERIOD, 100 * MS, 400 * MS])
 def test_a_gap_is_one_although_the_command_before_it_came_late(arrives):
     audit = judged(line([0.02, 0.04]))
