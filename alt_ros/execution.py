@@ -214,6 +214,12 @@ class Executor:
         self.machine.stop(reason)
         self._release()
 
+    def hold(self) -> str:
+        """Brake from the next step on, and hold until armed again; return why it is refused."""
+        reason = self.machine.hold()
+        self._change_role()
+        return reason
+
     def fail(self, reason: str) -> None:
         """Send nothing more: a fault that the caller has found, latched until armed again."""
         self.machine.fail(reason)

@@ -394,6 +394,17 @@ class SafetyMachine:
         """Stop, from any state; latched until armed again."""
         self._enter(State.STOPPED, reason)
 
+    def hold(self) -> str:
+        """Brake and hold on an operator's request; return why it is refused, or an empty string.
+
+        Only the operator's arm ends it. A hold that is latched already keeps its reason.
+        """
+        if self.state not in SENDING:
+            return f"nothing to hold: the state is {self.state.value}"
+        if not self._latched:
+            self._latch("held by the operator")
+        return ""
+
     def fail(self, reason: str) -> None:
         """Enter ``fault`` for what the caller has found."""
         self._enter(State.FAULT, reason)

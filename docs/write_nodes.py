@@ -118,6 +118,7 @@ NODES = (
             SERVES: [
                 ("alt/arm", "std_srvs/Trigger", "follow chunks; refused with the reasons"),
                 ("alt/stop", "std_srvs/Trigger", "send nothing until armed again"),
+                ("alt/hold", "std_srvs/Trigger", "brake, and hold until armed anew"),
                 ("alt/disarm", "std_srvs/Trigger", "forget the episode, go idle"),
             ],
         },

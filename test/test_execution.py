@@ -195,6 +195,21 @@ def test_stop_is_at_once_and_lasts_until_armed_again():
     assert any(bench.ticks(5))
 
 
+def test_the_operators_hold_brakes_within_the_limits_and_lasts_until_armed_again():
+    bench = Bench(drift(0.3)).running()
+    assert bench.executor.hold() == ""
+    held = bench.now
+    bench.ticks(100)
+    braking = [(now, sent) for now, sent in bench.sent if now > held]
+    assert 1 < len(braking) < 20
+    assert {sent.chunk_stamp for _, sent in braking} == {0}
+    assert judge(bench, 0).violations == []
+    assert bench.ticks(50) == [None] * 50
+    assert (bench.executor.state, bench.executor.reason) == (State.HOLDING, "held by the operator")
+    assert bench.executor.arm(bench.at) == []
+    assert any(bench.ticks(5))
+
+
 def test_a_strange_scene_brakes_to_rest_and_stays_there():
     bench = Bench(drift(0.3)).running()
     speed = speed_between(bench.sent[-2][1], bench.sent[-1][1])

@@ -443,6 +443,52 @@ def test_a_strange_scene_is_latched_from_any_hold():
     assert watched.update(GOOD) is State.HOLDING
 
 
+@pytest.mark.parametrize("state", [State.ARMED, State.RUNNING])
+def test_the_operators_hold_is_latched_until_armed_again(state):
+    held = machine(state)
+    assert held.hold() == ""
+    for _ in range(600):  # longer than any hold that ends by itself
+        assert held.update(GOOD) is State.HOLDING
+    assert held.reason == "held by the operator"
+    assert held.update(STRANGE_SCENE) is State.HOLDING
+    assert held.reason == "held by the operator"
+    assert held.arm(GOOD) == []
+    assert held.update(GOOD) is State.RUNNING
+
+
+def test_a_hold_does_not_hide_why_the_arm_holds_already():
+    strange = machine()
+    strange.update(STRANGE_SCENE)
+    assert strange.hold() == ""
+    assert strange.reason == "scene is out of distribution"
+    waiting = machine()
+    waiting.update(inputs(chunk_age=501 * MS))
+    assert waiting.hold() == ""
+    assert waiting.update(GOOD) is State.HOLDING  # it would have gone on by itself
+    assert waiting.reason == "held by the operator"
+
+
+def test_the_operators_hold_ends_the_way_back():
+    returning = gone_strange(AfterOod.RETURN)
+    assert returning.update(STRANGE_SCENE) is State.RETURNING
+    assert returning.hold() == ""
+    assert returning.update(GOOD) is State.HOLDING
+    assert returning.reason == "held by the operator"
+    assert returning.role is Role.POLICY
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.STOPPED, State.FAULT])
+def test_where_nothing_is_sent_a_hold_is_refused(state):
+    resting = machine(State.IDLE)
+    if state is State.STOPPED:
+        resting.stop()
+    if state is State.FAULT:
+        resting.fail("broken")
+    reason = resting.reason
+    assert resting.hold() == f"nothing to hold: the state is {state.value}"
+    assert (resting.state, resting.reason) == (state, reason)
+
+
 def test_a_strange_scene_is_resumed_from_only_where_that_was_asked_for():
     watched = machine(after_ood=AfterOod.HOLD)
     assert watched.update(inputs(out_of_distribution=True)) is State.HOLDING

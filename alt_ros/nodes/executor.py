@@ -69,6 +69,7 @@ class ExecutorNode(AltNode):
         self.create_subscription(JointState, "gripper_state", self._on_gripper, SENSOR)
         self.create_service(Trigger, "alt/arm", self._on_arm)
         self.create_service(Trigger, "alt/stop", self._on_stop)
+        self.create_service(Trigger, "alt/hold", self._on_hold)
         self.create_service(Trigger, "alt/disarm", self._on_disarm)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._look_for_controller, clock=steady)
@@ -166,6 +167,13 @@ class ExecutorNode(AltNode):
             self._executor.stop(reason)
             self._halt(self._now())
             self._tell()
+
+    def _on_hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            reason = self._executor.hold()
+            self._tell()
+        response.success, response.message = not reason, reason or "holding"
+        return response
 
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:

@@ -35,6 +35,7 @@ FIRST_CALL_SECONDS = 0.3
 SERVICES: dict[str, Any] = {
     "alt/arm": Trigger,
     "alt/stop": Trigger,
+    "alt/hold": Trigger,
     "alt/disarm": Trigger,
     "sim/reset": ResetSimulation,
     "sim/set_disturbance": SetDisturbance,
