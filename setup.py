@@ -20,6 +20,7 @@ setup(
     package_data={
         "alt_ros": ["py.typed"],
         "alt_ros.audit": ["page*.html", "page*.css", "page*.js"],
+        "alt_ros.console": ["page/*"],
     },
     python_requires=">=3.10",
     install_requires=[
@@ -44,6 +45,7 @@ setup(
         "zarr",
     ],
     extras_require={
+        "console": ["starlette", "uvicorn", "websockets>=15"],
         "pusht": ["gymnasium", "pygame", "pymunk<7", "shapely"],  # and gym-pusht --no-deps
         "remote": ["msgpack", "pyzmq", "websockets>=15"],
     },

@@ -17,11 +17,13 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``control_loop``, ``joint_space``: a punctual thread, and commanded poses as joint positions
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs
 - ``audit``: what a policy recalled, held against what was demonstrated
+- ``console``: the operator's page, and the server that shows it
 - ``nodes``: the only room that knows rclpy and messages
 - ``benchmarks``: what ``alt bench`` runs, the nodes included
 - ``studies``: what ``alt study`` runs: the papers' tables
-- ``diagnosis``, ``demo``, ``train_cli``, ``bench_cli``, ``study_cli``, ``audit_cli``, ``cli``: the
-  jobs of a person at a shell
+- ``diagnosis``, ``demo``: what ``alt doctor`` looks at, what ``alt demo`` goes through
+- ``graph_cli``, ``replay_cli``, ``doctor_cli``: the graph's commands for a person at a shell
+- ``train_cli``, ``bench_cli``, ``study_cli``, ``audit_cli``, ``cli``: the other commands
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

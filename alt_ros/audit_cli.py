@@ -57,6 +57,7 @@ def audit(
     """
     from alt_ros.audit.bag_audit import audit_bag, frames_shown
     from alt_ros.audit.page import Frames, write_page
+    from alt_ros.audit.recalled import store_beside
     from alt_ros.bundle import Bundle
     from alt_ros.types import NANOSECONDS
 
@@ -69,7 +70,7 @@ def audit(
     folder = bag.parent / f"{bag.stem}_audit" if out is None else out
     first = result.first
     live_t = [(at - first) / NANOSECONDS for at in result.live.at]
-    store = bundle.parent / str(loaded.provenance.get("store", "")) if store is None else store
+    store = store_beside(bundle, loaded.provenance) if store is None else store
     recalled = _recalled(store, loaded.spec.views, frames_shown(result.values))
     if not recalled:
         say(f"no pictures of the demonstrations: '{store}' is no store, name it with --store")
@@ -171,23 +172,16 @@ def _recalled(
     store: Path, views: tuple[str, ...], shown: set[tuple[int, int]]
 ) -> dict[tuple[int, int], list[bytes]]:
     """Return pictures of demonstration frames; empty where there is no store with these views."""
-    from alt_ros.audit.live_frames import MOST, to_jpeg
-    from alt_ros.demonstrations.store import DemonstrationStore, is_store
+    from alt_ros.audit.live_frames import MOST
+    from alt_ros.audit.recalled import RecalledPictures
 
-    if not is_store(store):
+    pictures = RecalledPictures.open(store, views)
+    if pictures is None:
         return {}
-    opened = DemonstrationStore.open(store)
-    if set(views) - set(opened.views):
-        return {}
-    images = {view: opened.images(view) for view in views}
-    ends = [0, *(int(end) for end in opened.episode_ends)]
     wanted = sorted(shown)
     wanted = wanted[:: max(1, -(-len(wanted) // MOST))]
-    return {
-        (number, frame): [to_jpeg(images[view][ends[number] + frame]) for view in views]
-        for number, frame in wanted
-        if number + 1 < len(ends) and ends[number] + frame < ends[number + 1]
-    }
+    found = {(number, frame): pictures.at(number, frame) for number, frame in wanted}
+    return {where: views for where, views in found.items() if views}
 
 
 def _print(values: Mapping[str, Any]) -> None:

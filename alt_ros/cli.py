@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,15 +19,15 @@ from rich.table import Column, Table
 from alt_ros.audit_cli import audit
 from alt_ros.bench_cli import bench
 from alt_ros.errors import AltError, ConfigurationError
+from alt_ros.graph_cli import console_command, up
 from alt_ros.progress import progress_bar
 from alt_ros.study_cli import study
-from alt_ros.terminal import DEMO_BUNDLE, Flag, Positional, console, say, write
+from alt_ros.terminal import DEMO_BUNDLE, Flag, Policy, Positional, console, say, write
 from alt_ros.train_cli import train
 
 if TYPE_CHECKING:
     from alt_ros.demonstrations.demonstration import Demonstration
 
-Policy = Literal["alt", "diffusion", "act", "vinn", "kdtree", "bc", "remote"]
 app = tyro.extras.SubcommandApp()
 data = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Look at demonstrations, or import them into a store.")
@@ -36,6 +35,8 @@ app.command(train, name="train", help="Train a policy from a store; what was bro
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
 app.command(study)
 app.command(audit)
+app.command(up)
+app.command(name="console")(console_command)
 
 
 @app.command
@@ -68,48 +69,6 @@ def demo(
     summary = run_demo(options, console)
     print_summary(summary, Console())
     say(f"written: {folder}/summary.json, episode.gif, episode.png, recalled.png")
-
-
-@app.command
-def up(
-    bundle: Path = DEMO_BUNDLE,
-    policy: Policy = "alt",
-    sim: bool = False,
-    config: tuple[Path, ...] = (),
-    record: Path | None = None,
-    domain: int | None = None,
-) -> None:
-    """Start the graph, where ``ros2 launch`` is not installed; Ctrl-C stops it.
-
-    Args:
-        bundle: Folder of the bundle.
-        policy: Which policy answers the observations; any but alt must have been deployed into
-            the bundle.
-        sim: Start the simulated robot too, on simulated time.
-        config: Parameter files on top of the package's own.
-        record: Start the episode recorder with this folder.
-        domain: Stay on this machine, in this DDS domain.
-    """
-    from alt_ros.nodes import graph as ros_graph
-
-    nodes = ros_graph.policy_nodes(policy, bundle)  # a bad bundle is told before anything starts
-    variables = ros_graph.environment(local_domain=domain)
-    files = [ros_graph.share() / "config" / "alt.yaml"]
-    if sim:
-        files.append(ros_graph.share() / "config" / "simulation.yaml")
-    logs = Path("build/logs") / time.strftime("%Y-%m-%d_%H-%M-%S")
-    with ros_graph.Graph(logs, variables, [*files, *config]) as graph:
-        if sim:
-            graph.start("sim_bridge")
-            graph.start("scripted_expert")
-        graph.start("camera_sync")
-        for node, parameters in nodes.items():
-            graph.start(node, parameters)
-        graph.start("executor")
-        if record is not None:
-            graph.start("episode_recorder", {"folder": record.resolve()})
-        say(f"the graph is up; logs in {logs}; Ctrl-C stops it")
-        graph.wait()
 
 
 @app.command(name="eval")

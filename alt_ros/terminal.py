@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -11,6 +12,7 @@ from alt_ros.report import write_json
 
 console = Console(stderr=True)
 DEMO_BUNDLE = Path("build/demo/bundle")
+Policy = Literal["alt", "diffusion", "act", "vinn", "kdtree", "bc", "remote"]
 Positional = tyro.conf.Positional
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 

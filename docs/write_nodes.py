@@ -32,6 +32,7 @@ or `none`: neither policy nor executor, to record demonstrations |
 | `bundle` |  | folder of the bundle; required by a policy |
 | `config` |  | parameter file on top of the package's own |
 | `record` |  | starts episode_recorder with this folder |
+| `console` | `false` | `true` starts the operator's page ([console.md](console.md)) |
 | `log_level` | `info` | `debug`, `info`, `warn`, `error` or `fatal` |
 
 Quality of service: *sensor* is best effort, keep last 50; *newest* best effort, keep last 1;
@@ -42,6 +43,7 @@ Every node also has `autostart` (default `true`): configure and activate itself;
 that to a life-cycle manager. `use_sim_time` is honoured everywhere. All others are read-only.
 """
 
+SEEN = "best effort, keep last 10"
 SUBSCRIBES, PUBLISHES, SERVES = "Subscribes", "Publishes", "Services"
 
 POSE = ("eef_pose", "geometry_msgs/PoseStamped", "sensor", "measured end effector, base frame")
@@ -165,6 +167,23 @@ NODES = (
             SUBSCRIBES: [CUP, POSE, GRIPPER],
             PUBLISHES: [TARGET, OPENING, EXPERT_DONE],
             SERVES: [("sim/demonstrate", "std_srvs/Trigger", "grasp the cup once")],
+        },
+    ),
+    (
+        "console",
+        "ConsoleNode",
+        {
+            SUBSCRIBES: [
+                (
+                    "<view>/image_raw",
+                    "sensor_msgs/Image",
+                    "newest",
+                    "each view; `<view>/image_raw/compressed` with `compressed`",
+                ),
+                *((*topic[:2], SEEN, topic[3]) for topic in (POSE, GRIPPER, STAMP, CHUNK, OOD)),
+                ("alt/state", "alt_ros/ExecutorState", SEEN, "state and reason"),
+                ("/diagnostics", "diagnostic_msgs/DiagnosticArray", SEEN, "of every node"),
+            ],
         },
     ),
     (

@@ -1,6 +1,6 @@
 """Start the graph: synchroniser, policy, executor; with sim:=true the simulated robot too.
 
-ros2 launch alt_ros alt.launch.py bundle:=FOLDER [sim:=true] [record:=FOLDER] [config:=FILE]
+ros2 launch alt_ros alt.launch.py bundle:=FOLDER [sim:=true] [console:=true] [record:=FOLDER] ...
 """
 
 import os
@@ -18,6 +18,7 @@ from alt_ros.nodes import graph
 from alt_ros.policies.registry import POLICIES
 
 NO_POLICY = "none"
+CONSOLE = "console"
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -45,6 +46,12 @@ ARGUMENTS = (
         "record",
         default_value="",
         description="Start the episode recorder with this folder; empty for none",
+    ),
+    DeclareLaunchArgument(
+        "console",
+        default_value="false",
+        choices=["false", "true"],
+        description="Start the operator's page; its address is printed",
     ),
     DeclareLaunchArgument(
         "log_level",
@@ -82,6 +89,9 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
         wanted |= graph.policy_nodes(policy, Path(arguments["bundle"])) | {"executor": {}}
     if arguments["record"]:
         wanted["episode_recorder"] = {"folder": str(Path(arguments["record"]).resolve())}
+    if arguments["console"] == "true":
+        bundle = arguments["bundle"]
+        wanted[CONSOLE] = {"bundle": str(Path(bundle).resolve())} if bundle else {}
 
     variables = graph.environment()
     return [
@@ -98,7 +108,7 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
                 parameters=[*map(str, files), {"autostart": True, **parameters}],
                 ros_arguments=["--log-level", arguments["log_level"]],
                 output="screen",
-                on_exit=partial(bring_down, node),
+                on_exit=[] if node == CONSOLE else partial(bring_down, node),
             )
             for node, parameters in wanted.items()
         ),

@@ -14,6 +14,7 @@ from typing import Any
 from alt_ros.errors import AltError, DependencyError
 
 STOP_SECONDS = 5.0
+START_SECONDS = 30.0
 
 
 def policy_nodes(policy: str, bundle: Path) -> dict[str, dict[str, Any]]:
@@ -114,6 +115,7 @@ class Graph:
         self._variables = dict(variables)
         self._config = list(config)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._needed: dict[str, bool] = {}
         log_folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Graph:
@@ -131,6 +133,7 @@ class Graph:
         remap: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        needed: bool = True,
     ) -> None:
         """Start a node with parameters on top of the files'.
 
@@ -141,12 +144,14 @@ class Graph:
             remap: From topic to topic.
             wrapper: A command that starts the executable, such as ``nsenter``.
             variables: Environment on top of the graph's.
+            needed: Whether the graph is no use without it.
 
         Raises:
             AltError: A node of that name runs already.
         """
         if node in self._processes:
             raise AltError(f"node '{node}' runs already: stop it first")
+        self._needed[node] = needed
         command = [*wrapper, str(prefix() / "lib" / "alt_ros" / (executable or node))]
         command += ["--ros-args"]
         if executable:
@@ -176,18 +181,35 @@ class Graph:
         return node not in self._processes or self._processes[node].poll() is not None
 
     def check(self) -> None:
-        """Raise if a node has died.
+        """Raise if a node has died that the graph needs.
 
         Raises:
             AltError: Naming the node, its exit status and its last words.
         """
         for node, process in self._processes.items():
-            if process.poll() is not None:
+            if process.poll() is not None and self._needed[node]:
                 last = self._log(node).read_text(errors="replace").strip().splitlines()[-3:]
                 raise AltError(
                     f"node '{node}' ended with status {process.returncode}: "
                     f"{' | '.join(last) or 'it said nothing'}"
                 )
+
+    def said(self, node: str, start: str, within: float = START_SECONDS) -> str:
+        """Return the first line of a node's output that starts like this, once it is there.
+
+        Raises:
+            AltError: The node has died, or did not say it in time.
+        """
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            for line in self._log(node).read_text(errors="replace").splitlines():
+                if line.startswith(start):
+                    return line
+            if self.has_ended(node):
+                break
+            time.sleep(0.05)
+        self.check()
+        raise AltError(f"node '{node}' did not say '{start}' within {within:g} s: see its log")
 
     def wait(self) -> None:
         """Wait until a node dies or the caller is interrupted."""
