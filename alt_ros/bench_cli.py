@@ -458,6 +458,46 @@ def bench_executor(
     write(json, {"lateness": lateness, "seams": seams})
 
 
+@bench.command(name="console")
+def bench_console(
+    seconds: float = 20.0,
+    spans: int = 5,
+    viewers: int = 20,
+    priority: int = 40,
+    json: Path | None = None,
+) -> None:
+    """Tick lateness of the executor with slow viewers of the console, beside none.
+
+    Args:
+        seconds: Length of a span.
+        spans: Spans with nobody watching, and as many with the viewers, in turn.
+        viewers: How many.
+        priority: SCHED_FIFO priority that the executor asks for; 0 asks for none.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.console import measure_console
+    from alt_ros.benchmarks.executor import FIGURES
+
+    with progress_bar(console, "spans of running") as progress:
+        values = measure_console(
+            Path("build/logs/console"),
+            seconds=seconds,
+            spans=spans,
+            viewers=viewers,
+            priority=priority,
+            progress=progress,
+        )
+    table = Table("lateness of ticks [ms]", "span", *FIGURES)
+    for title, kind in (("nobody watches", "alone"), (f"{viewers} slow viewers", "watched")):
+        for span, figures in enumerate(values[kind]):
+            table.add_row(title, str(span + 1), *(f"{figures[name]:.3f}" for name in FIGURES))
+    ratios = values["ratio"]
+    table.add_row("ratio of medians", "", *(f"{ratios[name]['median']:.2f}" for name in FIGURES))
+    Console().print(table)
+    Console().print(f"scheduling: {values['scheduling']}")
+    write(json, values)
+
+
 @bench.command(name="faults")
 def bench_faults(
     bundle: Path = DEMO_BUNDLE, only: tuple[str, ...] = (), json: Path | None = None

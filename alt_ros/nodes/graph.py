@@ -116,6 +116,7 @@ class Graph:
         self._config = list(config)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._needed: dict[str, bool] = {}
+        self._logged: dict[str, int] = {}  # bytes of the log that are from earlier runs
         log_folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Graph:
@@ -152,6 +153,8 @@ class Graph:
         if node in self._processes:
             raise AltError(f"node '{node}' runs already: stop it first")
         self._needed[node] = needed
+        log = self._log(node)
+        self._logged[node] = log.stat().st_size if log.exists() else 0
         command = [*wrapper, str(prefix() / "lib" / "alt_ros" / (executable or node))]
         command += ["--ros-args"]
         if executable:
@@ -162,10 +165,10 @@ class Graph:
             command += ["--params-file", str(file)]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{node}:{name}:={_yaml(value)}"]  # a bare name loses to a file
-        with self._log(node).open("ab") as log:
+        with log.open("ab") as output:
             self._processes[node] = subprocess.Popen(
                 command,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={**self._variables, **(variables or {})},
@@ -202,7 +205,8 @@ class Graph:
         """
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            for line in self._log(node).read_text(errors="replace").splitlines():
+            said = self._log(node).read_bytes()[self._logged[node] :]
+            for line in said.decode(errors="replace").splitlines():
                 if line.startswith(start):
                     return line
             if self.has_ended(node):
