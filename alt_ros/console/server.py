@@ -40,7 +40,7 @@ NEEDS_TOKEN, ELSEWHERE, FULL = 4403, 4400, 1013
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -140,8 +140,12 @@ class ConsoleServer:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # what a viewer never reads is thrown away
+            timeout = round(1e3 * SEND_SECONDS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
         try:
             listener.bind((config.host, config.port))
+            listener.listen()  # who comes before the thread is up waits
         except (OSError, OverflowError) as error:
             listener.close()
             raise ConfigurationError(
@@ -226,14 +230,13 @@ class ConsoleServer:
             await websocket.close(reason)
             return
         self._viewers += 1
-        sending = asyncio.ensure_future(self._feed(websocket))
+        tasks = [asyncio.ensure_future(t) for t in (self._feed(websocket), _leave(websocket))]
         try:
-            while (await websocket.receive())["type"] != "websocket.disconnect":
-                pass  # a viewer has nothing to say
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._viewers -= 1
 
     def _unwelcome(self, websocket: WebSocket, offered: list[str]) -> int:
@@ -251,7 +254,7 @@ class ConsoleServer:
 
     async def _feed(self, websocket: WebSocket) -> None:
         viewer, period = Viewer(self._board), 1.0 / self._config.rate
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, asyncio.TimeoutError, OSError):
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):
             while True:
                 text = json.dumps(viewer.state(), allow_nan=False)
                 await asyncio.wait_for(websocket.send_text(text), SEND_SECONDS)
@@ -260,8 +263,12 @@ class ConsoleServer:
                     data = struct.pack(">I", len(header)) + header + shown.jpeg
                     await asyncio.wait_for(websocket.send_bytes(data), SEND_SECONDS)
                 await asyncio.sleep(period)
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
-            await websocket.close()
+
+
+async def _leave(websocket: WebSocket) -> None:
+    """Return when a viewer has gone; it has nothing to say."""
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
 
 
 def _is_loopback(host: str) -> bool:
