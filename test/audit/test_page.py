@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,16 +14,6 @@ from PIL import Image, ImageDraw
 from alt_ros.audit.page import COLUMNS, Frames, write_page
 from alt_ros.errors import DataError
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SECONDS, COVERED, FLAGGED = 12.0, 3.2, 3.4
 STAGES = ["sensor to observation", "encoder", "lookup", "transport", "to the first command"]
 VIEWS = ["wrist", "third_person"]
@@ -193,23 +181,6 @@ def covered_frames(seconds: float = SECONDS, count: int = 60) -> Frames:
         for frame in range(0, 112, 8)
     }
     return Frames(live_t=times.tolist(), live=live, recalled=recalled)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        pytest.skip("CONSOLE/PAGE NOT TESTED: playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"CONSOLE/PAGE NOT TESTED: there is no {CHROMIUM}")
-    with sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        except Error as error:
-            pytest.skip(f"CONSOLE/PAGE NOT TESTED: chromium does not start: {error}")
-        yield chromium
-        chromium.close()
 
 
 class Opened(SimpleNamespace):
