@@ -104,9 +104,10 @@ def _settings(
     from alt_ros.demonstrations.rosbag import BagTopics
     from alt_ros.nodes.camera_sync_parameters import CameraSyncParameters
     from alt_ros.nodes.executor_parameters import ExecutorParameters
+    from alt_ros.nodes.parameter_file import read_parameters
 
-    sync = _parameters(config, "camera_sync", CameraSyncParameters)
-    executor = _parameters(config, "executor", ExecutorParameters)
+    sync = read_parameters(config, "camera_sync", CameraSyncParameters)
+    executor = read_parameters(config, "executor", ExecutorParameters)
     ending = "/image_raw/compressed" if sync.compressed else "/image_raw"
     images = {view: f"/{view}{ending}" for view in sync.views if view in views}
     defaults = BagTopics()
@@ -128,44 +129,6 @@ def _settings(
         threshold=threshold,
         latency_limit=latency_limit,
     )
-
-
-def _parameters(config: Path | None, node: str, kind: type[Any]) -> Any:
-    """Return a node's parameters as a file sets them, the rest as declared.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or sets what is no parameter.
-    """
-    from dataclasses import fields
-
-    import yaml
-
-    if config is None:
-        return kind()
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-        of_all = dict((content.get("/**") or {}).get("ros__parameters") or {})
-        values = dict((content.get(node) or {}).get("ros__parameters") or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"parameter file '{config}' cannot be read: {error}") from error
-    known = {f.name: f for f in fields(kind)}
-    unknown = sorted(set(values) - set(known) - {"use_sim_time", "autostart"})
-    if unknown:
-        raise ConfigurationError(f"parameter file '{config}': {node} has no {', '.join(unknown)}")
-    set_here = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in {**of_all, **values}.items()
-        if name in known
-    }
-    for name, value in set_here.items():
-        wanted = type(known[name].default)
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if not fits or isinstance(value, bool) is not (wanted is bool):
-            raise ConfigurationError(
-                f"parameter file '{config}': {name} of {node} must be of type {wanted.__name__}, "
-                f"got {value!r}"
-            )
-    return kind(**set_here)
 
 
 def _recalled(

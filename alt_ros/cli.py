@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so ``alt --help`` is instant.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ from rich.table import Column, Table
 
 from alt_ros.audit_cli import audit
 from alt_ros.bench_cli import bench
+from alt_ros.doctor_cli import doctor
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.graph_cli import console_command, up
 from alt_ros.progress import progress_bar
+from alt_ros.replay_cli import replay
 from alt_ros.study_cli import study
 from alt_ros.terminal import DEMO_BUNDLE, Flag, Policy, Positional, console, say, write
 from alt_ros.train_cli import train
@@ -35,7 +38,9 @@ app.command(train, name="train", help="Train a policy from a store; what was bro
 app.command(bench, name="bench", help="Measure, as ratios in one run.")
 app.command(study)
 app.command(audit)
+app.command(replay)
 app.command(up)
+app.command(doctor)
 app.command(name="console")(console_command)
 
 
@@ -427,21 +432,6 @@ def calibrate(
     write(json, calibration.to_json())
 
 
-@app.command
-def doctor() -> None:
-    """Check what the graph needs: ROS, messages, DDS profile, shared memory, GL, GPU."""
-    from alt_ros.diagnosis import examine
-
-    table = Table("what", "state", "remedy")
-    findings = examine()
-    for finding in findings:
-        state = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-        table.add_row(finding.subject, f"{state} {finding.detail}", finding.remedy)
-    Console().print(table)
-    if not all(finding.ok for finding in findings if finding.required):
-        raise SystemExit(1)
-
-
 def _interrupt(signum: int, frame: object) -> None:
     """Let a termination end the nodes as Ctrl-C does."""
     raise KeyboardInterrupt
@@ -453,6 +443,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app.cli(prog="alt", description=__doc__)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `alt --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except AltError as error:
         print(f"alt: {error}", file=sys.stderr)
         return 2

@@ -187,6 +187,16 @@ NODES = (
         },
     ),
     (
+        "replay",
+        "Replay",
+        {
+            PUBLISHES: [
+                ("", "the bag's", "reliable; latched as the bag says", "`topics` of `bag`"),
+                ("", "rosgraph_msgs/Clock", "reliable", "/clock: the bag's time, with `clock`"),
+            ],
+        },
+    ),
+    (
         "fault_injector",
         "FaultInjector",
         {

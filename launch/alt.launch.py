@@ -3,18 +3,15 @@
 ros2 launch alt_ros alt.launch.py bundle:=FOLDER [sim:=true] [console:=true] [record:=FOLDER] ...
 """
 
-import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.events.process import ProcessExited
-from launch_ros.actions import Node
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
-from alt_ros.errors import AltError, ConfigurationError
+from alt_ros.errors import ConfigurationError
 from alt_ros.nodes import graph
+from alt_ros.nodes.launching import environment_actions, existing_file, node_actions
 from alt_ros.policies.registry import POLICIES
 
 NO_POLICY = "none"
@@ -66,7 +63,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
 
 
-def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
+def start(context: LaunchContext) -> list[Any]:
     """Return the environment and the nodes that the arguments ask for.
 
     Raises:
@@ -78,7 +75,7 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
     if sim:
         files.append(graph.share() / "config" / "simulation.yaml")
     if arguments["config"]:
-        files.append(_existing(arguments["config"]))
+        files.append(existing_file("config", arguments["config"]))
 
     wanted: dict[str, dict[str, Any]] = {"camera_sync": {}}
     if sim:
@@ -93,40 +90,5 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | Node]:
         bundle = arguments["bundle"]
         wanted[CONSOLE] = {"bundle": str(Path(bundle).resolve())} if bundle else {}
 
-    variables = graph.environment()
-    return [
-        *(
-            SetEnvironmentVariable(name, value)
-            for name, value in variables.items()
-            if os.environ.get(name) != value
-        ),
-        *(
-            Node(
-                package="alt_ros",
-                executable=node,
-                name=node,
-                parameters=[*map(str, files), {"autostart": True, **parameters}],
-                ros_arguments=["--log-level", arguments["log_level"]],
-                output="screen",
-                on_exit=[] if node == CONSOLE else partial(bring_down, node),
-            )
-            for node, parameters in wanted.items()
-        ),
-    ]
-
-
-def bring_down(node: str, event: ProcessExited, context: LaunchContext) -> None:
-    """End the launch, with a status that is not 0: the graph is no use without one of its nodes.
-
-    Raises:
-        AltError: Unless everything is being shut down; launch reports it and stops the others.
-    """
-    if not context.is_shutdown:
-        raise AltError(f"node '{node}' ended with status {event.returncode}: stopping the others")
-
-
-def _existing(config: str) -> Path:
-    path = Path(config).resolve()
-    if not path.is_file():
-        raise ConfigurationError(f"config:='{config}' must be a parameter file, there is none")
-    return path
+    quiet = {CONSOLE: lambda event, context: None}  # the graph goes on without its page
+    return [*environment_actions(), *node_actions(wanted, files, arguments["log_level"], quiet)]

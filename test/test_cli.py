@@ -30,28 +30,36 @@ from alt_ros.types import ActionLayout, Observation
 
 ALT = Path(sys.executable).with_name("alt")
 COMMANDS = (
-    *(
-        "data",
-        "train",
-        "bench",
-        "study",
-        "audit",
-        "up",
-        "console",
-        "demo",
-        "eval",
-        "index",
-        "deploy",
-        "calibrate",
-    ),
+    "data",
+    "train",
+    "bench",
+    "study",
+    "audit",
+    "replay",
+    "up",
     "doctor",
+    "console",
+    "demo",
+    "eval",
+    "index",
+    "deploy",
+    "calibrate",
 )
 ALL = [
     *((name,) for name in COMMANDS),
     *(("data", name) for name in ("inspect", "import")),
     *(
         ("bench", name)
-        for name in ("pipeline", "held-out", "recall", "sync", "executor", "faults", "soak")
+        for name in (
+            "pipeline",
+            "held-out",
+            "recall",
+            "sync",
+            "executor",
+            "console",
+            "faults",
+            "soak",
+        )
     ),
 ]
 pytestmark = pytest.mark.skipif(

@@ -52,8 +52,7 @@ from alt_ros.nodes.node import NEWEST, AltNode, run
 SEEN = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT
 )
-COUNTED = {"eef_pose": PoseStamped, "gripper_state": JointState, "alt/observation_stamp": Header}
-DECISIONS, CHUNKS = "alt/ood", "alt/action_chunk"
+COUNTED = ("eef_pose", "gripper_state", "alt/observation_stamp", "alt/ood", "alt/action_chunk")
 PICTURE_HEIGHT = 480
 ANSWER_SECONDS = 2.0
 STOP_AGAIN_SECONDS = 0.2
@@ -76,7 +75,7 @@ class ConsoleNode(AltNode):
         images = {view: view + ending for view in p.views}
         recalled = self._recalled()
         self._board = Board(
-            [*images.values(), *COUNTED, DECISIONS, CHUNKS],
+            [*images.values(), *COUNTED],
             recalled=recalled,
             on_event=self._log,
         )
@@ -85,12 +84,14 @@ class ConsoleNode(AltNode):
         for view, topic in images.items():
             on_image = partial(self._on_image, view, topic, kind)
             self.create_subscription(kind, topic, on_image, NEWEST, raw=True)
-        for topic, counted in COUNTED.items():
-            came = partial(self._on_counted, topic)
-            self.create_subscription(counted, topic, came, SEEN, raw=True)
+        self.create_subscription(PoseStamped, "eef_pose", self._on_pose, SEEN, raw=True)
+        self.create_subscription(JointState, "gripper_state", self._on_gripper, SEEN, raw=True)
+        self.create_subscription(
+            Header, "alt/observation_stamp", self._on_observation, SEEN, raw=True
+        )
         self.create_subscription(ExecutorState, "alt/state", self._on_state, SEEN)
-        self.create_subscription(OodFlag, DECISIONS, self._on_decision, SEEN)
-        self.create_subscription(ActionChunk, CHUNKS, self._on_chunk, SEEN)
+        self.create_subscription(OodFlag, "alt/ood", self._on_decision, SEEN)
+        self.create_subscription(ActionChunk, "alt/action_chunk", self._on_chunk, SEEN)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, SEEN)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.25, lambda: self._board.control(self._requests.ready()), clock=steady)
@@ -148,8 +149,14 @@ class ConsoleNode(AltNode):
         now = self.get_clock().now().nanoseconds
         self._board.picture(Picture(view, now, lambda: _jpeg(raw, kind)))
 
-    def _on_counted(self, topic: str, raw: bytes) -> None:
-        self._board.came(topic)
+    def _on_pose(self, raw: bytes) -> None:
+        self._board.came("eef_pose")
+
+    def _on_gripper(self, raw: bytes) -> None:
+        self._board.came("gripper_state")
+
+    def _on_observation(self, raw: bytes) -> None:
+        self._board.came("alt/observation_stamp")
 
     def _on_state(self, message: ExecutorState) -> None:
         self._board.executor(
@@ -166,7 +173,7 @@ class ConsoleNode(AltNode):
         )
 
     def _on_decision(self, message: OodFlag) -> None:
-        self._board.came(DECISIONS)
+        self._board.came("alt/ood")
         self._board.decision(
             DecisionReport(
                 message.demonstration,
@@ -181,7 +188,7 @@ class ConsoleNode(AltNode):
         )
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        self._board.came(CHUNKS)
+        self._board.came("alt/action_chunk")
         self._board.took("encode", message.encode_seconds)
         self._board.took("policy", message.policy_seconds)
 

@@ -1,0 +1,279 @@
+"""The console in a real browser, on the running simulation; and what it may not do to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="CONSOLE NOT TESTED: uvicorn is not installed")
+
+from alt_ros.benchmarks.drill_rig import arm, disarm, reset
+from alt_ros.nodes.console_parameters import TOKEN_VARIABLE
+from alt_ros.nodes.drill_console import DrillConsole
+from alt_ros.nodes.graph import Graph, policy_nodes
+
+TOKEN = "a-token-for-tests-only"
+TOLD = "console: "
+STOPS_WITHIN = 0.2
+
+
+@dataclass
+class Cell:
+    """The graph, its operator, and where the console's page is."""
+
+    graph: Graph
+    operator: DrillConsole
+    bundle: Path
+
+    @property
+    def address(self) -> str:
+        return self.graph.said("console", TOLD).split()[1]
+
+    def start_console(self) -> None:
+        if not self.graph.has_ended("console"):
+            return
+        self.graph.start(
+            "console",
+            {"bundle": self.bundle, "port": 0},
+            variables={TOKEN_VARIABLE: TOKEN},
+            needed=False,
+        )
+        self.graph.said("console", TOLD)
+
+    def run(self) -> None:
+        """Begin an episode, and let the arm get on its way."""
+        disarm(self.operator)
+        self.operator.flight.begin()
+        reset(self.operator)
+        arm(self.operator, 10.0)
+        self.operator.wait_for("commands", self.moves, 10.0)
+
+    def moves(self) -> bool:
+        flight = self.operator.flight
+        return flight.last_command(0.0) > time.monotonic() - 0.1 and len(flight.commands) > 10
+
+    def is_state(self, state: str) -> None:
+        self.operator.wait_for(
+            f"state '{state}'", lambda: self.operator.state.state == state, 10.0
+        )
+
+    def post(self, action: str, token: str = "") -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(
+            f"{self.address}control/{action}",
+            method="POST",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5.0) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+
+@pytest.fixture(scope="module")
+def running(
+    ros_environment: dict[str, str],
+    small_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cell]:
+    from alt_ros.nodes import graph as ros_graph
+
+    config = ros_graph.share() / "config"
+    logs = tmp_path_factory.mktemp("logs")
+    with Graph(logs, ros_environment, [config / "alt.yaml", config / "simulation.yaml"]) as graph:
+        graph.start("sim_bridge")
+        graph.start("camera_sync")
+        for node, parameters in policy_nodes("alt", small_bundle).items():
+            graph.start(node, parameters)
+        graph.start("executor")
+        with DrillConsole(graph.check) as operator:
+            operator.wait_for("the first decision", lambda: operator.flags, 90.0)
+            yield Cell(graph, operator, small_bundle)
+
+
+@pytest.fixture
+def cell(running: Cell) -> Cell:
+    running.start_console()
+    return running
+
+
+@pytest.fixture
+def open_page(cell: Cell, browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open the page with the token, and have it fail the test for any error of the browser."""
+    contexts, troubles = [], []
+
+    def open_it(token: str = TOKEN, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(cell.address + (f"#token={token}" if token else ""))
+        page.wait_for_selector("html[data-connected=yes]")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def text(page: Any, name: str) -> str:
+    return page.locator(f"[data-test={name}]").inner_text()
+
+
+def wait_for_state(page: Any, state: str) -> None:
+    page.wait_for_function(
+        "state => document.querySelector('[data-test=state]')"
+        ".textContent.toLowerCase().includes(state)",
+        arg=state,
+    )
+
+
+def drawn(page: Any, name: str) -> str:
+    """Wait for a picture, and return what it is of."""
+    canvas = page.wait_for_selector(f"[data-test={name}][data-stamp]")
+    blank = canvas.evaluate(
+        "c => !c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+        ".some((v, k) => k % 4 < 3 && v > 40)"
+    )
+    assert not blank
+    return canvas.get_attribute("data-stamp")
+
+
+def stop_press(cell: Cell, press: Callable[[], None]) -> float:
+    """Press stop while the arm moves; return after which time the last command came, s."""
+    pressed = time.monotonic()
+    press()
+    cell.is_state("stopped")
+    time.sleep(0.5)
+    return cell.operator.flight.last_command(pressed) - pressed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_operator_sees_stops_and_arms_anew(cell, open_page, tmp_path):
+    page = open_page()
+    assert "token" not in page.url
+    cell.run()
+    wait_for_state(page, "running")
+    first = drawn(page, "live-wrist")
+    drawn(page, "live-third_person")
+    drawn(page, "recalled-wrist")
+    drawn(page, "recalled-third_person")
+    assert text(page, "demonstration")
+    page.wait_for_function(
+        "first => document.querySelector('[data-test=live-wrist]').dataset.stamp !== first",
+        arg=first,
+    )
+    page.wait_for_function("() => document.querySelector('[data-test=chart]').dataset.points > 20")
+    page.screenshot(path=tmp_path / "running.png")
+
+    late = stop_press(cell, lambda: page.click("[data-test=stop]", no_wait_after=True))
+    assert late < STOPS_WITHIN
+    wait_for_state(page, "stopped")
+    assert "confirmed" in text(page, "stop-status").lower()
+    assert "stopped by the operator" in text(page, "reason")
+    page.screenshot(path=tmp_path / "stopped.png")
+
+    page.click("[data-test=arm]")
+    cell.is_state("running")
+    wait_for_state(page, "running")
+    cell.operator.wait_for("commands", cell.moves, 10.0)
+    page.click("[data-test=hold]")
+    cell.is_state("holding")
+    wait_for_state(page, "holding")
+    assert "held by the operator" in text(page, "reason")
+    assert not cell.operator.flight.audit.violations
+
+
+@pytest.mark.timeout(120)
+def test_space_stops_and_needs_no_token(cell, open_page):
+    page = open_page(token="")
+    cell.run()
+    page.focus("[data-test=hold]")
+    late = stop_press(cell, lambda: page.keyboard.press("Space"))
+    assert late < STOPS_WITHIN
+    assert cell.operator.state.reason == "stopped by the operator"
+
+
+@pytest.mark.timeout(120)
+def test_without_the_token_the_arm_is_not_armed_and_the_attempt_is_logged(cell, open_page):
+    page = open_page(token="")
+    disarm(cell.operator)
+    status, answer = cell.post("arm")
+    assert (status, answer["success"]) == (403, False)
+    assert cell.post("arm", "another token of mine")[0] == 403
+    page.wait_for_selector("[data-test=events]:has-text('arm refused')")
+    assert cell.operator.state.state == "idle"
+    log = cell.graph._log("console").read_text()
+    assert "arm refused to 127.0.0.1: it needs the control token" in log
+    assert "arm refused to 127.0.0.1: the control token is wrong" in log
+
+
+@pytest.mark.timeout(120)
+def test_a_wrong_token_is_told_on_the_page(cell, open_page):
+    page = open_page(token="not-the-right-token-at-all")
+    disarm(cell.operator)
+    wait_for_state(page, "idle")
+    page.click("[data-test=arm]")
+    page.wait_for_selector("[data-test=message]:has-text('token is wrong')")
+    assert cell.operator.state.state == "idle"
+
+
+@pytest.mark.timeout(120)
+def test_what_the_executor_refuses_is_told_with_its_reason(cell):
+    disarm(cell.operator)
+    status, answer = cell.post("hold", TOKEN)
+    assert (status, answer["success"]) == (200, False)
+    assert answer["message"] == "nothing to hold: the state is idle"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_without_the_console_the_arm_goes_on(cell, open_page, how):
+    """A console that died, or stands still, changes no command; the page says so."""
+    page = open_page()
+    cell.run()
+    process, flight = cell.graph.process("console"), cell.operator.flight
+    process.send_signal(how)
+    gone = time.monotonic()
+    time.sleep(2.5)
+    states = [seen.state for seen in flight.states if seen.arrival > gone]
+    arrivals = [seen.arrival for seen in flight.commands if seen.arrival > gone - 0.5]
+    if how != signal.SIGSTOP:
+        page.wait_for_selector("html[data-connected=no]")
+        assert "the arm goes on without this page" in text(page, "connection")
+    process.kill()
+    process.wait()
+    cell.graph.stop("console")
+    assert states == []
+    assert arrivals[-1] - gone > 2.0
+    assert flight.audit.violations == []
+    cell.start_console()
+
+
+@pytest.mark.timeout(120)
+def test_a_page_finds_the_console_again(cell, open_page):
+    context = open_page()
+    port = int(cell.address.rsplit(":", 1)[1].split("/")[0])
+    cell.graph.stop("console")
+    context.wait_for_selector("html[data-connected=no]")
+    cell.graph.start(
+        "console",
+        {"bundle": cell.bundle, "port": port},
+        variables={TOKEN_VARIABLE: TOKEN},
+        needed=False,
+    )
+    context.wait_for_selector("html[data-connected=yes]", timeout=30_000)
+    drawn(context, "live-wrist")
