@@ -498,6 +498,45 @@ def bench_console(
     write(json, values)
 
 
+@bench.command(name="audit")
+def bench_audit(
+    bag: Positional[Path],
+    bundle: Path = DEMO_BUNDLE,
+    minutes: float = 60.0,
+    encoder: bool = False,
+    folder: Path = Path("build/long_bags"),
+    json: Path | None = None,
+) -> None:
+    """Audit a bag that was made long by repetition: speed against real time, peak memory.
+
+    Args:
+        bag: A bag of the graph; the run in it is repeated.
+        bundle: Folder of the bundle.
+        minutes: Length of the long bag.
+        encoder: Run the encoder too.
+        folder: Where the long bag goes, for a second run to take up; an hour of the demo is 8 GB.
+        json: Where the figures go.
+    """
+    from alt_ros.benchmarks.audit import measure_audit
+
+    with progress_bar(console, "repeating, then auditing") as progress:
+        values = measure_audit(
+            bag, bundle, folder, seconds=60.0 * minutes, encoder=encoder, progress=progress
+        )
+    table = Table("of", "figure")
+    table.add_row("bag", f"{values['bag_seconds']:.0f} s")
+    table.add_row("audit", f"{values['audit_seconds']:.0f} s")
+    table.add_row("times as fast as real time", f"{values['times_real_time']:.2f}")
+    if encoder:
+        table.add_row("of that the encoder", f"{100 * values['encoder_share']:.0f} %")
+    table.add_row("peak memory", f"{values['peak_memory_mb']} MB")
+    table.add_row("page", f"{values['page_mb']:.1f} MB")
+    for row in values["parity"]:
+        table.add_row(row["what"], f"{row['equal']:,} of {row['logged']:,} equal")
+    Console().print(table)
+    write(json, values)
+
+
 @bench.command(name="faults")
 def bench_faults(
     bundle: Path = DEMO_BUNDLE, only: tuple[str, ...] = (), json: Path | None = None

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +163,12 @@ class _Path:
         return float(self.grippers[self._bracket(due)[0]])
 
 
+@lru_cache(maxsize=64)  # an audit offers each chunk often
+def _path_of(chunk: ActionChunk) -> _Path:
+    poses, grippers = split_arm_action(chunk.actions, 1)
+    return _Path(chunk, poses[:, 0], grippers[:, 0])
+
+
 class RecedingHorizon:
     """Keeps the active and the newest chunk of one arm."""
 
@@ -223,10 +230,9 @@ class RecedingHorizon:
         if self._newest is not None and chunk.stamp <= self._newest.chunk.stamp:
             return "chunk is not newer than the one before"
         try:
-            poses, grippers = split_arm_action(chunk.actions, 1)
+            self._newest = _path_of(chunk)
         except DataError as error:
             return f"chunk holds no rotation: {error}"
-        self._newest = _Path(chunk, poses[:, 0], grippers[:, 0])
         self.delay.add(age)
         return ""
 

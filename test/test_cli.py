@@ -57,6 +57,7 @@ ALL = [
             "sync",
             "executor",
             "console",
+            "audit",
             "faults",
             "soak",
         )

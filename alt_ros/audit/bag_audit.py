@@ -26,7 +26,7 @@ from alt_ros.audit.decision_replay import (
     Decided,
     DecisionReplay,
 )
-from alt_ros.audit.findings import ERROR, Finding, findings_of
+from alt_ros.audit.findings import ERROR, Finding, findings_of, grouped
 from alt_ros.audit.flight import COPY, STAGES, Flight
 from alt_ros.audit.live_frames import LiveFrames
 from alt_ros.bundle import Bundle
@@ -263,7 +263,7 @@ class _Reading:
         )
         if self._contents.cut_off:
             self._problem("the bag was cut off: its recorder was killed, or the disk was full")
-        findings = tuple(sorted([*self._problems, *found], key=lambda f: (f.rank, f.start)))
+        findings = tuple(grouped([*self._problems, *found]))
         decided = decisions.decided
         views = list(self._bundle.spec.views)
         causes = sorted({d.decision.cause for d in decided})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -32,6 +32,8 @@ SLOW_RUN = 3
 """So many late frames near each other make a slow camera."""
 SILENT = 400_000_000
 """A longer interval between two frames is a silence, ns."""
+MOST_ALIKE = 5
+"""More findings that say the same are told as one."""
 APART = NANOSECONDS
 """Spans of one kind nearer to each other are told as one, ns."""
 
@@ -67,6 +69,22 @@ class Finding:
             "start": round((self.start - first) / NANOSECONDS, 6),
             "end": round((self.end - first) / NANOSECONDS, 6),
         }
+
+
+def grouped(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in the order to read them, one for those that say the same too often."""
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.severity, finding.kind, finding.text), []).append(finding)
+    told: list[Finding] = []
+    for same in alike.values():
+        if len(same) > MOST_ALIKE:
+            first, last = min(f.start for f in same), max(f.end for f in same)
+            text = f"{same[0].text} ({len(same)} times, the first here)"
+            told.append(replace(same[0], text=text, start=first, end=last))
+        else:
+            told += same
+    return sorted(told, key=lambda f: (f.rank, f.start))
 
 
 def findings_of(

@@ -401,17 +401,34 @@ def test_a_clock_is_stamped_although_it_has_no_header() -> None:
     assert nanoseconds(moved.clock) == 7
 
 
-def command(*arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [ALT, "replay", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"COLUMNS": "160", "TERM": "dumb"},
-    )
+Command = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_the_command_replays_to_the_end(listener: Listener, bag: Path) -> None:
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """Start `alt replay`; what a test leaves running ends with it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [ALT, "replay", *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"COLUMNS": "160", "TERM": "dumb"},
+            # A shell's background jobs ignore it, and what they start too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_command_replays_to_the_end(command: Command, listener: Listener, bag: Path) -> None:
     process = command(bag, "--wait-for-subscribers", "5", "--no-restamp")
     assert listener.listen(40.0, lambda: process.poll() is not None)
     listener.listen(0.3)
@@ -421,7 +438,9 @@ def test_the_command_replays_to_the_end(listener: Listener, bag: Path) -> None:
     assert listener.of(IMAGE) == [raw for n in range(FRAMES) for raw in of(frame(n), IMAGE)]
 
 
-def test_ctrl_c_ends_the_command_with_one_line(listener: Listener, bag: Path) -> None:
+def test_ctrl_c_ends_the_command_with_one_line(
+    command: Command, listener: Listener, bag: Path
+) -> None:
     process = command(bag, "--loop", "--clock")
     assert listener.listen(40.0, lambda: len(listener.of(POSE)) > 3)
     assert listener.clock()
@@ -433,7 +452,7 @@ def test_ctrl_c_ends_the_command_with_one_line(listener: Listener, bag: Path) ->
 
 
 def test_the_command_refuses_what_is_not_there(
-    ros_environment: dict[str, str], tmp_path: Path
+    command: Command, ros_environment: dict[str, str], tmp_path: Path
 ) -> None:
     process = command(tmp_path / "none")
     said = process.communicate(timeout=40.0)[1]
