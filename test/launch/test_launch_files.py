@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ pytest.importorskip("launch_testing", reason=REASON)
 from launch_ros.actions import Node  # noqa: E402
 
 from alt_ros.errors import AltError, BundleError, ConfigurationError  # noqa: E402
-from alt_ros.nodes import graph  # noqa: E402
+from alt_ros.nodes import graph, launching  # noqa: E402
 from alt_ros.policies.registry import deploy  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "policies")]
@@ -92,7 +93,7 @@ def test_every_argument_is_described_and_documented(module):
     description = module.generate_launch_description()
     arguments = description.get_launch_arguments()
     names = [argument.name for argument in arguments]
-    assert names == ["policy", "sim", "bundle", "config", "record", "log_level"]
+    assert names == ["policy", "sim", "bundle", "config", "record", "console", "log_level"]
     document = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
     for argument in arguments:
         default = "".join(part.text for part in argument.default_value)
@@ -137,11 +138,11 @@ def test_missing_parameter_file_is_refused(module):
         started(module, policy="none", config="/no/such.yaml")
 
 
-def test_exit_of_a_node_is_an_error_unless_all_are_stopped(module):
+def test_exit_of_a_node_is_an_error_unless_all_are_stopped():
     event = SimpleNamespace(returncode=3)
     with pytest.raises(AltError, match="node 'lookup' ended with status 3"):
-        module.bring_down("lookup", event, SimpleNamespace(is_shutdown=False))
-    module.bring_down("lookup", event, SimpleNamespace(is_shutdown=True))
+        launching.bring_down("lookup", event, SimpleNamespace(is_shutdown=False))
+    launching.bring_down("lookup", event, SimpleNamespace(is_shutdown=True))
 
 
 def test_node_that_dies_brings_the_launch_down(tmp_path):
@@ -162,6 +163,29 @@ def test_ctrl_c_ends_every_node_cleanly(tmp_path):
     output, _ = process.communicate(timeout=60.0)
     assert process.returncode == 0, output
     assert output.count("process has finished cleanly") == 4, output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_the_others_go_on_without_the_console(tmp_path):
+    config = tmp_path / "any_port.yaml"
+    config.write_text("console:\n  ros__parameters:\n    port: 0\n", encoding="utf-8")
+    process = launched(tmp_path, "policy:=none", "sim:=true", "console:=true", f"config:={config}")
+    try:
+        said, console = "", None
+        while "console: http://127.0.0.1:" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+            if found := re.search(r"\[console-\d+\]: process started with pid \[(\d+)\]", line):
+                console = int(found.group(1))
+        os.kill(console, signal.SIGKILL)
+        time.sleep(3.0)
+        assert process.poll() is None
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60.0)
+    assert output.count("process has finished cleanly") == 3, output
     assert "Traceback" not in output
 
 
