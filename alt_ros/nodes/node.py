@@ -73,7 +73,7 @@ class AltNode(LifecycleNode):
         """Load and connect everything; raise an AltError for what cannot be had."""
 
     def activate(self) -> None:
-        """Start to publish."""
+        """Start to publish; raise an AltError for what cannot be had."""
 
     def deactivate(self) -> None:
         """Stop publishing, and leave the robot safe."""
@@ -112,10 +112,16 @@ class AltNode(LifecycleNode):
         yield from (*self.subscriptions, *self.services, *self.timers, *self.publishers)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate."""
+        """Activate; an error that a user can act on is one line in the log."""
         result = super().on_activate(state)
         self.is_active = True
-        self.activate()
+        try:
+            self.activate()
+        except AltError as error:
+            self.get_logger().fatal(str(error))
+            self.is_active = False
+            super().on_deactivate(state)
+            return TransitionCallbackReturn.FAILURE
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,7 +160,8 @@ def run(node_type: type[AltNode]) -> int:
         if node.get_parameter("autostart").value:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 return 1
-            node.trigger_activate()
+            if node.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+                return 1
         _spin_until_signal(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0

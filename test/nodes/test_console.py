@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
+import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,13 +20,15 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="CONSOLE NOT TESTED: uvicorn is not installed")
 
-from alt_ros.benchmarks.drill_rig import arm, disarm, reset
+from alt_ros.benchmarks.drill_rig import LONGEST_PAUSE, arm, disarm, reset
+from alt_ros.errors import AltError
 from alt_ros.nodes.console_parameters import TOKEN_VARIABLE
 from alt_ros.nodes.drill_console import DrillConsole
 from alt_ros.nodes.graph import Graph, policy_nodes
 
 TOKEN = "a-token-for-tests-only"
 TOLD = "console: "
+TAKEN = -1
 STOPS_WITHIN = 0.2
 
 
@@ -259,6 +265,7 @@ def test_without_the_console_the_arm_goes_on(cell, open_page, how):
     cell.graph.stop("console")
     assert states == []
     assert arrivals[-1] - gone > 2.0
+    assert max(b - a for a, b in itertools.pairwise(arrivals)) < LONGEST_PAUSE
     assert flight.audit.violations == []
     cell.start_console()
 
@@ -277,3 +284,58 @@ def test_a_page_finds_the_console_again(cell, open_page):
     )
     context.wait_for_selector("html[data-connected=yes]", timeout=30_000)
     drawn(context, "live-wrist")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(ros_environment, tmp_path, token):
+    elsewhere = str(int(ros_environment["ROS_DOMAIN_ID"]) % 90 + 1)  # where no executor is
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("alt"), "console", "--port", "0", "--domain", elsewhere],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=ros_environment | ({TOKEN_VARIABLE: token} if token else {}),
+        # A shell's background jobs ignore it, and what they start too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    try:
+        said = next(line for line in process.stderr if line.startswith(TOLD))
+        address, _, fragment = said.split()[1].partition("#")
+        # Who gave the token knows it; a new one is told.
+        assert fragment.startswith("token=") is not bool(token)
+        with urllib.request.urlopen(address, timeout=5.0) as response:
+            assert b"<title>alt console</title>" in response.read()
+        request = urllib.request.Request(f"{address}control/stop", method="POST")
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            urllib.request.urlopen(request, timeout=5.0)
+        with refused.value:
+            assert json.load(refused.value)["message"] == "stop: the executor is not there"
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20.0)
+        assert process.returncode == 130
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("parameters", "variables", "said"),
+    [
+        ({"port": TAKEN}, {}, "cannot listen at 127.0.0.1 port"),
+        ({"store": "/no/such/store"}, {}, "'/no/such/store' must be a store with the views"),
+        ({}, {TOKEN_VARIABLE: "short"}, "the control token must have 16 ASCII characters"),
+    ],
+)
+def test_what_cannot_be_is_one_line(make_graph, parameters, variables, said):
+    graph = make_graph(sim=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if parameters.get("port") == TAKEN:
+            parameters = {"port": taken.getsockname()[1]}
+        graph.start("console", parameters, variables=variables)
+        graph.process("console").wait(30.0)
+    with pytest.raises(AltError, match=said) as ended:
+        graph.check()
+    assert "Traceback" not in str(ended.value)

@@ -2,6 +2,9 @@
 
 import { byId, clockText, element, known, msText, numberText, setText, spanText, steadyText } from "./page.js";
 
+// The monitor's names of what is strange, where they are not words yet.
+const CAUSES = { not_finite: "a camera shows nothing", cosine: "unlike every demonstration" };
+
 const QUIET = 1;  // s without a message, after which a topic is marked
 const MOST_EVENTS = 200;
 const LEVELS = { 0: "ok", 1: "warning", 2: "error", 3: "stale" };
@@ -30,8 +33,9 @@ export function showDecision(decision, late) {
     bar.setAttribute("aria-valuenow", String(frame));
   }
   setText(byId("similarity").querySelector("b"), known(decision.similarity) ? decision.similarity.toFixed(3) : "not known");
-  setText(byId("score").querySelector("b"), `${steadyText(decision.score)}${
-    known(decision.threshold) ? ` of ${numberText(decision.threshold)}` : ""}`);
+  // A score that is not finite comes where a view shows nothing: there is nothing to compare.
+  setText(byId("score").querySelector("b"), !known(decision.score) ? "none"
+    : `${steadyText(decision.score)}${known(decision.threshold) ? ` of ${numberText(decision.threshold)}` : ""}`);
   const age = decision.age + late;
   verdict.hidden = false;
   if (age > QUIET) {
@@ -39,7 +43,8 @@ export function showDecision(decision, late) {
     setText(verdict, `the last decision is ${spanText(age)} old`);
   } else if (decision.flag) {
     section.className = "strange";
-    const what = [decision.cause, decision.view && `view ${decision.view}`].filter(Boolean).join(", ");
+    const cause = CAUSES[decision.cause] || decision.cause;
+    const what = [cause, decision.view && `view ${decision.view}`].filter(Boolean).join(", ");
     setText(verdict, `out of distribution${what ? `: ${what}` : ""}`);
   } else {
     section.className = "familiar";
@@ -61,7 +66,7 @@ export function showTables(message, late) {
   const { latency, executor } = message;
   const rows = [
     ["encode", msText(latency.encode_ms)],
-    ["look-up", msText(latency.lookup_ms)],
+    ["policy", msText(latency.policy_ms)],
     ["to the command, median", msText(latency.command_p50_ms)],
     ["to the command, 99 %", msText(latency.command_p99_ms)],
   ];
