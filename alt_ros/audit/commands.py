@@ -16,6 +16,7 @@ by its speed, the third by everything.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -61,7 +62,17 @@ class _Sent(NamedTuple):
     gripper: float
 
 
-class _Motion(NamedTuple):
+class Motion(NamedTuple):
+    """One command's motion: when it came (ns), m/s, rad/s, m/s^2, rad/s^2; NaN: not known."""
+
+    at: int
+    linear_speed: float
+    angular_speed: float
+    linear_acceleration: float
+    angular_acceleration: float
+
+
+class _Velocities(NamedTuple):
     """Mean velocities over a duration (s)."""
 
     linear: Array
@@ -77,6 +88,7 @@ class CommandAudit:
         commands: Commands judged.
         starts: How often the stream began: restarts and gaps.
         peaks: Largest speeds and accelerations seen, SI units.
+        motion: Of the last command; None where it has none before it.
     """
 
     def __init__(
@@ -94,6 +106,7 @@ class CommandAudit:
         self.violations: list[Violation] = []
         self.commands = 0
         self.starts = 0
+        self.motion: Motion | None = None
         self.peaks = {
             "linear_speed": 0.0,
             "angular_speed": 0.0,
@@ -107,7 +120,7 @@ class CommandAudit:
         self._state_since = 0
         self._forbidden: list[tuple[int, Violation]] = []
         self._last: _Sent | None = None
-        self._motion: _Motion | None = None
+        self._before: _Velocities | None = None
         self._low = np.array(limits.workspace_low)
         self._high = np.array(limits.workspace_high)
         self.restart()
@@ -124,7 +137,7 @@ class CommandAudit:
         """
         self._last = None
         # Rest until one period before the first command: its middle lies 1.5 periods before it.
-        self._motion = _Motion(np.zeros(3), np.zeros(3), 3.0 * self._period / 1e9)
+        self._before = _Velocities(np.zeros(3), np.zeros(3), 3.0 * self._period / 1e9)
 
     def state(self, state: str, arrival: int) -> None:
         """Take the executor's state, as its topic names it.
@@ -156,6 +169,7 @@ class CommandAudit:
             arrival: Time of a monotonic clock, ns.
         """
         self.commands += 1
+        self.motion = None
         forbidden, since = self._state not in {"", *SENDING}, arrival - self._state_since
         if forbidden and since > self._state_delay:
             self._add(f"sent while {self._state}", stamp, since / 1e9, self._state_delay / 1e9)
@@ -211,34 +225,34 @@ class CommandAudit:
         periods, certain = self._periods_between(last, sent)
         if periods == 0:
             self.starts += 1
-            self._motion = None
+            self._before = None
             return
         duration = periods * self._period / 1e9
         linear = (sent.position - last.position) / duration
         angular = (sent.rotation * last.rotation.inv()).as_rotvec() / duration
         closing = abs(sent.gripper - last.gripper) / duration
-        self._check("linear_speed", sent.stamp, _norm(linear), limits.linear_speed)
-        self._check("angular_speed", sent.stamp, _norm(angular), limits.angular_speed)
+        speeds = _norm(linear), _norm(angular)
+        self._check("linear_speed", sent.stamp, speeds[0], limits.linear_speed)
+        self._check("angular_speed", sent.stamp, speeds[1], limits.angular_speed)
         self._check("gripper_speed", sent.stamp, closing, limits.gripper_speed)
-        motion, before = _Motion(linear, angular, duration), self._motion
-        if not certain:
-            self._motion = None
+        now, before = _Velocities(linear, angular, duration), self._before
+        self._before = now if certain else None
+        if before is None or not certain:
+            self.motion = Motion(sent.arrival, *speeds, math.nan, math.nan)
             return
-        if before is not None:
-            between = (duration + before.duration) / 2.0
-            change = _norm(linear - before.linear)
-            self._check(
-                "linear_acceleration", sent.stamp, change / between, limits.linear_acceleration
-            )
-            change = _norm(angular - before.angular)
-            slack = self._turning(motion) + self._turning(before)
-            self._check(
-                "angular_acceleration",
-                sent.stamp,
-                max(change - slack, 0.0) / between,
-                limits.angular_acceleration,
-            )
-        self._motion = motion
+        between = (duration + before.duration) / 2.0
+        change, turn = _norm(linear - before.linear), _norm(angular - before.angular)
+        self.motion = Motion(sent.arrival, *speeds, change / between, turn / between)
+        self._check(
+            "linear_acceleration", sent.stamp, change / between, limits.linear_acceleration
+        )
+        slack = self._turning(now) + self._turning(before)
+        self._check(
+            "angular_acceleration",
+            sent.stamp,
+            max(turn - slack, 0.0) / between,
+            limits.angular_acceleration,
+        )
 
     def _periods_between(self, last: _Sent, sent: _Sent) -> tuple[int, bool]:
         """Return the whole control periods between two commands, and whether that is certain.
@@ -255,7 +269,7 @@ class CommandAudit:
         periods = max(round((gap + last.late) / self._period), 1)
         return periods, periods == 1
 
-    def _turning(self, motion: _Motion) -> float:
+    def _turning(self, motion: _Velocities) -> float:
         """Return how far the mean turn rate may lie off the mean of the rates (rad/s).
 
         Rotations do not commute: n turns w_i h compose to their sum up to half the sum of the

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from alt_ros.audit.command_replay import DIFFERS, FOLLOWS, UNKNOWN, CommandReplay
-from alt_ros.audit.commands import SENDING, CommandAudit
+from alt_ros.audit.commands import SENDING, CommandAudit, Motion
 from alt_ros.audit.similarity import copy_score
 from alt_ros.audit.trajectory_distance import DTW, Trajectory, TrajectoryDistance
 from alt_ros.lookup.table import Table
@@ -41,16 +40,6 @@ class SeenState(NamedTuple):
     at: int
     state: str
     reason: str
-
-
-class Motion(NamedTuple):
-    """One command's motion: log time (ns), m/s, rad/s, m/s^2, rad/s^2; NaN where not known."""
-
-    at: int
-    linear_speed: float
-    angular_speed: float
-    linear_acceleration: float
-    angular_acceleration: float
 
 
 class Seam(NamedTuple):
@@ -126,8 +115,6 @@ class Flight:
         self._grippers: deque[float] = deque()
         self._came: dict[int, _Came] = {}
         self._published: dict[int, float] = {}
-        self._last: tuple[int, Array] | None = None
-        self._velocity: tuple[Array, Array, float] | None = None
         self._answered = 0
         self._by_stamp: dict[int, Motion] = {}
 
@@ -171,7 +158,6 @@ class Flight:
             self.replay.armed(stamp_of(message))
         if state not in SENDING:
             self.replay.released(at)
-            self._last = self._velocity = None
 
     def target_pose(self, at: int, message: Any) -> None:
         """Take a commanded pose."""
@@ -193,32 +179,13 @@ class Flight:
             at, stamp, pose = self._poses.popleft()
             gripper = self._grippers.popleft()
             self.limits_audit.command(stamp, pose, gripper, at)
-            self._move(at, stamp, pose)
+            motion = self.limits_audit.motion
+            if motion is not None:
+                self.motions.append(motion)
+                self._by_stamp[stamp] = motion
+                _forget(self._by_stamp)
             self.replay.command(stamp, pose, gripper, at)
             self._look()
-
-    def _move(self, at: int, stamp: int, pose: Array) -> None:
-        last, self._last = self._last, (stamp, pose)
-        seconds = 0.0 if last is None else (stamp - last[0]) / NANOSECONDS
-        if last is None or not 0.0 < seconds <= 0.2:
-            self._velocity = None
-            return
-        linear = (pose[:3] - last[1][:3]) / seconds
-        turn = Rotation.from_quat(pose[3:]) * Rotation.from_quat(last[1][3:]).inv()
-        angular = turn.as_rotvec() / seconds
-        before, self._velocity = self._velocity, (linear, angular, seconds)
-        changes = (np.nan, np.nan)
-        if before is not None:
-            between = (seconds + before[2]) / 2.0  # the middles of both durations
-            changes = (
-                float(np.linalg.norm(linear - before[0])) / between,
-                float(np.linalg.norm(angular - before[1])) / between,
-            )
-        speeds = float(np.linalg.norm(linear)), float(np.linalg.norm(angular))
-        motion = Motion(at, *speeds, *changes)
-        self.motions.append(motion)
-        self._by_stamp[stamp] = motion
-        _forget(self._by_stamp)
 
     def _look(self) -> None:
         """Look at the commands that the replay has explained since."""

@@ -273,3 +273,18 @@ def test_the_figures_are_json():
     }
     assert figures["peaks"]["linear_speed"] == pytest.approx(0.04)
     assert figures["limits"]["linear_speed"] == LIMITS.linear_speed
+
+
+def test_the_motion_of_the_last_command_is_handed_out():
+    audit = CommandAudit(LIMITS, PERIOD)
+    seen = []
+    for k, pose in enumerate(line([0.02, 0.04, 0.05])):
+        audit.command(T0 + k * PERIOD, pose, 0.05, k * PERIOD)
+        seen.append(audit.motion)
+    assert seen[0] is None
+    assert seen[1].at == PERIOD
+    assert seen[1].linear_speed == pytest.approx(0.04)
+    assert seen[2].linear_acceleration == pytest.approx(1.0)
+    assert seen[2].angular_speed == seen[2].angular_acceleration == 0.0
+    audit.command(T0 + 3 * PERIOD, np.full(7, np.nan), 0.05, 3 * PERIOD)
+    assert audit.motion is None
