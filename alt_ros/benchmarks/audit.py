@@ -48,7 +48,7 @@ def repeat_bag(source: Path, target: Path, seconds: float, progress: Advance) ->
 
     contents = read_contents(source)
     begin = _episode(source, contents)
-    length = contents.last - begin
+    length = contents.last - max(begin, contents.first)
     if length <= 0:
         raise DataError(f"bag '{source}' must last for a while, all its messages are of one time")
     times = -(-round(seconds * NANOSECONDS) // (length + GAP))
@@ -80,8 +80,8 @@ def repeat_bag(source: Path, target: Path, seconds: float, progress: Advance) ->
 
 
 def _episode(source: Path, contents: BagContents) -> int:
-    """Return when the last episode begins, ns; the bag's first message where there is no pause."""
-    begin, last = contents.first, 0
+    """Return when the last episode begins, ns; 0 where there is no pause."""
+    begin = last = 0
     for _, _, raw in read_raw(source, contents.topics_of(OBSERVATION)):
         stamp = raw_stamp(raw)
         if last and abs(stamp - last) > PAUSE:
