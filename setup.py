@@ -45,6 +45,7 @@ setup(
         "zarr",
     ],
     extras_require={
+        "rerun": ["rerun-sdk>=0.41"],  # Python 3.11 and later
         "console": ["starlette", "uvicorn", "websockets>=15"],
         "pusht": ["gymnasium", "pygame", "pymunk<7", "shapely"],  # and gym-pusht --no-deps
         "remote": ["msgpack", "pyzmq", "websockets>=15"],

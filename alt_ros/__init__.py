@@ -23,7 +23,7 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``studies``: what ``alt study`` runs: the papers' tables
 - ``diagnosis``, ``demo``: what ``alt doctor`` looks at, what ``alt demo`` goes through
 - ``graph_cli``, ``replay_cli``, ``doctor_cli``: the graph's commands for a person at a shell
-- ``train_cli``, ``bench_cli``, ``study_cli``, ``audit_cli``, ``cli``: the other commands
+- ``train_cli``, ``eval_cli``, ``bench_cli``, ``study_cli``, ``audit_cli``, ``cli``: the others
 
 This file stays empty of imports: the generated ROS messages execute it.
 """

@@ -34,6 +34,7 @@ def audit(
     threshold: float | None = None,
     latency_limit: float = 0.5,
     fail_on: tuple[Failure, ...] = (),
+    rerun: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Replay a bag through the live code; write one page, audit.html, and audit.json.
@@ -53,16 +54,20 @@ def audit(
         latency_limit: Longest time from the sensor's stamp to the chunk, s.
         fail_on: Kinds of findings that make the exit code 1: ood, camera, limits, latency,
             executor, parity, bag.
+        rerun: Write the run as a Rerun recording too, into this .rrd; needs rerun-sdk.
         device: auto, cpu or cuda.
     """
     from alt_ros.audit.bag_audit import audit_bag, frames_shown
     from alt_ros.audit.page import Frames, write_page
     from alt_ros.audit.recalled import store_beside
+    from alt_ros.audit.rerun_log import paths_in_bag, require_rerun, run_of_audit, write_recording
     from alt_ros.bundle import Bundle
     from alt_ros.types import NANOSECONDS
 
     if not bag.exists():
         raise ConfigurationError(f"audit: bag '{bag}' does not exist")
+    if rerun is not None:
+        require_rerun()  # told before the work
     loaded = Bundle.load(bundle, encoder=encoder, device=device, threads=1)
     settings = _settings(config, loaded.spec.views, image, pose, gripper, threshold, latency_limit)
     with progress_bar(console, f"auditing {bag.name} (ms)") as progress:
@@ -74,12 +79,15 @@ def audit(
     recalled = _recalled(store, loaded.spec.views, frames_shown(result.values))
     if not recalled:
         say(f"no pictures of the demonstrations: '{store}' is no store, name it with --store")
-    write_page(
-        folder / "audit.html", result.values, Frames(live_t, result.live.pictures, recalled)
-    )
+    frames = Frames(live_t, result.live.pictures, recalled)
+    write_page(folder / "audit.html", result.values, frames)
     write_json(folder / "audit.json", result.values)
     _print(result.values)
     say(f"written: {folder / 'audit.html'}, audit.json beside it")
+    if rerun is not None:
+        paths = paths_in_bag(bag, settings, first)
+        write_recording(rerun, [run_of_audit(result.values, frames, paths)])
+        say(f"written: {rerun}")
     failing = [f for f in result.findings if f.kind in fail_on and f.severity != "note"]
     if failing:
         say(f"alt: audit of '{bag}' fails on {', '.join(sorted({f.kind for f in failing}))}")

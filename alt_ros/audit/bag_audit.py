@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from alt_ros.audit.bag_topics import find_topics
 from alt_ros.audit.decision_replay import (
     CHUNK,
     EMBEDDING,
@@ -26,12 +27,12 @@ from alt_ros.audit.decision_replay import (
     Decided,
     DecisionReplay,
 )
-from alt_ros.audit.findings import ERROR, Finding, findings_of, grouped
+from alt_ros.audit.findings import ERROR, NOTE, Finding, findings_of, grouped
 from alt_ros.audit.flight import COPY, STAGES, Flight
 from alt_ros.audit.live_frames import LiveFrames
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.bag_contents import BagContents, read_contents
-from alt_ros.demonstrations.rosbag import BagTopics, read_messages
+from alt_ros.demonstrations.bag_contents import BagContents, read_contents, read_parts
+from alt_ros.demonstrations.rosbag import BagTopics
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import Calibration
 from alt_ros.lookup.lookup import Lookup
@@ -42,9 +43,6 @@ from alt_ros.safety import SafetyLimits
 from alt_ros.synchronization import SynchronizationConfig
 from alt_ros.types import NANOSECONDS
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-POSE, JOINTS = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState"
-TRANSFORMS, NUMBER = "tf2_msgs/msg/TFMessage", "std_msgs/msg/Float64"
 STATE = "alt_ros/msg/ExecutorState"
 ALT = "alt"
 
@@ -127,13 +125,17 @@ class _Reading:
         self._path, self._bundle, self._config = path, bundle, config
         self._contents = read_contents(path)
         if not self._contents.messages:
-            raise DataError(f"bag '{path}' holds no messages: record it again")
+            why = "was cut off before its first message" if self._contents.cut_off else "is empty"
+            raise DataError(f"bag '{path}' holds no messages, it {why}: record it again")
         self._problems: list[Finding] = []
         self._damaged: Counter[str] = Counter()
         self._read_until = self._contents.first
+        for text in self._contents.problems:
+            self._problem(text)
         self._intervals: dict[str, list[tuple[int, int]]] = {v: [] for v in config.topics.images}
-        self._frame_stamps: dict[str, int] = {}
-        self._roles = self._find_topics()
+        self._poses: list[tuple[int, int]] = []
+        self._stamps: dict[str, int] = {}
+        self._topics, self._roles = self._find_topics()
         kinds = {kind for _, kind in self._roles.values()}
         if not kinds & {"image", EMBEDDING, FLAG, CHUNK, STATE, "target_pose"}:
             raise DataError(
@@ -149,41 +151,27 @@ class _Reading:
         self._decisions = DecisionReplay(
             bundle,
             lookup,
-            config.topics,
+            self._topics,
             config.matching,
             embeddings_logged=EMBEDDING in kinds or bundle.encoder is None,
             on_observation=self._live.add,
         )
         self._flight = Flight(bundle.table, config.limits, config.horizon, config.control_period)
 
-    def _find_topics(self) -> dict[str, tuple[str, str]]:
-        """Return topic to (type that it must be, what it is); a topic of another type is told."""
-        topics, types = self._config.topics, self._contents.types
-        wanted: dict[str, tuple[tuple[str, ...], str]] = {
-            topics.gripper: ((JOINTS,), "gripper"),
-            topics.target_pose: ((POSE,), "target_pose"),
-            topics.target_gripper: ((NUMBER,), "target_gripper"),
-        }
-        wanted |= dict.fromkeys(topics.images.values(), ((IMAGE, COMPRESSED), "image"))
-        pose = (POSE,) if topics.pose_source == "topic" else (TRANSFORMS,)
-        wanted |= dict.fromkeys(topics.of_pose, (pose, "pose"))
-        found: dict[str, tuple[str, str]] = {}
-        for topic, (kinds, what) in wanted.items():
-            kind = types.get(topic)
-            if kind in kinds:
-                found[topic] = kind, what
-            elif kind is not None:
-                text = f"topic '{topic}' must be of type {' or '.join(kinds)}, it is of {kind}"
-                self._problem(f"{text}: it is left out")
+    def _find_topics(self) -> tuple[BagTopics, dict[str, tuple[str, str]]]:
+        """Return the sensors' topics, and topic to (type that it must be, what it is)."""
+        found = find_topics(self._config.topics, self._contents.types)
+        for text in found.problems:
+            self._problem(text)
+        first = self._contents.first
+        self._problems += [Finding(NOTE, "bag", text, first, first) for text in found.taken]
+        roles = found.roles
         for kind in (OBSERVATION, EMBEDDING, FLAG, CHUNK, STATE):
             of_kind = self._contents.topics_of(kind)
-            found |= dict.fromkeys(of_kind, (kind, kind))
+            roles |= dict.fromkeys(of_kind, (kind, kind))
             if kind != CHUNK and len(of_kind) > 1:
                 self._problem(f"{len(of_kind)} topics are of type {kind}: {', '.join(of_kind)}")
-        for topic, (_, what) in wanted.items():
-            if what in ("image", "pose", "gripper") and topic not in types:
-                self._problem(f"nothing was recorded of '{topic}', so nothing can be paired")
-        return found
+        return found.topics, roles
 
     def _problem(self, text: str, start: int | None = None) -> None:
         at = self._contents.first if start is None else start
@@ -192,17 +180,17 @@ class _Reading:
     def read(self, progress: Advance) -> None:
         first, last = self._contents.first, self._contents.last
         whole = max((last - first) // 1_000_000, 1)
-        try:
-            for topic, at, message in read_messages(self._path, list(self._roles)):
-                if at < self._read_until - NANOSECONDS // 2:
-                    self._damaged["the log's clock goes back"] += 1
-                self._read_until = at
-                progress(min(max((at - first) // 1_000_000, 0), whole), whole)
-                self._take(topic, at, message)
-        except DataError as error:
-            seconds = (self._read_until - first) / NANOSECONDS
-            text = f"{error}; it was read up to {seconds:.2f} s"
-            self._problem(text, self._read_until)
+        for read in read_parts(self._contents, list(self._roles)):
+            if isinstance(read, DataError):
+                seconds = (self._read_until - first) / NANOSECONDS
+                self._problem(f"{read}; it was read up to {seconds:.2f} s", self._read_until)
+                continue
+            topic, at, message = read
+            if at < self._read_until - NANOSECONDS // 2:
+                self._damaged["the log's clock goes back"] += 1
+            self._read_until = at
+            progress(min(max((at - first) // 1_000_000, 0), whole), whole)
+            self._take(topic, at, message)
         self._decisions.finish()
         self._flight.finish()
         progress(whole, whole)
@@ -213,10 +201,11 @@ class _Reading:
             if what in ("image", "pose", "gripper"):
                 if what == "image":
                     self._note_interval(topic, at, message)
-                elif what == "pose" and self._config.topics.pose_source == "topic":
+                elif what == "pose" and self._topics.pose_source == "topic":
+                    self._note_interval(topic, at, message)
                     self._flight.pose(at, message)
                 elif what == "gripper":
-                    self._flight.gripper(message, self._config.topics.gripper_joint)
+                    self._flight.gripper(message, self._topics.gripper_joint)
                 self._decisions.sensor(topic, at, message)
             elif what == "target_pose":
                 self._flight.target_pose(at, message)
@@ -239,12 +228,14 @@ class _Reading:
         self._decisions.logged(what, at, message)
 
     def _note_interval(self, topic: str, at: int, message: Any) -> None:
-        view = next(v for v, t in self._config.topics.images.items() if t == topic)
         stamp = stamp_of(message)
-        last = self._frame_stamps.get(view)
-        self._frame_stamps[view] = stamp
-        if last is not None:
-            self._intervals[view].append((at, stamp - last))
+        last = self._stamps.get(topic)
+        self._stamps[topic] = stamp
+        if last is None:
+            return
+        view = next((v for v, t in self._topics.images.items() if t == topic), None)
+        rows = self._poses if view is None else self._intervals[view]
+        rows.append((at, stamp - last))
 
     def audit(self, command: str) -> Audit:
         decisions, flight, first = self._decisions, self._flight, self._contents.first
@@ -260,9 +251,11 @@ class _Reading:
             self._config.matching,
             self._config.latency_limit,
             self._bundle,
+            self._poses,
         )
         if self._contents.cut_off:
-            self._problem("the bag was cut off: its recorder was killed, or the disk was full")
+            text = "the bag was cut off here: its recorder was killed, or the disk was full"
+            self._problem(text, self._contents.last)
         findings = tuple(grouped([*self._problems, *found]))
         decided = decisions.decided
         views = list(self._bundle.spec.views)

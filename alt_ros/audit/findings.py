@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alt_ros.audit.commands import SENDING
 from alt_ros.audit.decision_replay import Decided, DecisionReplay
 from alt_ros.audit.flight import Flight
 from alt_ros.bundle import Bundle
@@ -30,6 +31,8 @@ SLOW = 1.5
 """An interval so many times the frame period is a late frame."""
 SLOW_RUN = 3
 """So many late frames near each other make a slow camera."""
+BLANK_RUN = 3
+"""Fewer pictures that show nothing are a disturbance of the camera, no covered one."""
 SILENT = 400_000_000
 """A longer interval between two frames is a silence, ns."""
 MOST_ALIKE = 5
@@ -94,6 +97,7 @@ def findings_of(
     matching: SynchronizationConfig,
     latency_limit: float,
     bundle: Bundle,
+    poses: Sequence[tuple[int, int]] = (),
 ) -> list[Finding]:
     """Return what went wrong.
 
@@ -104,16 +108,31 @@ def findings_of(
         matching: How streams are matched.
         latency_limit: Longest time from the sensor's stamp to the chunk, s.
         bundle: The policy.
+        poses: As ``intervals``, of the measured poses: while they come, silence is no pause.
     """
-    return [
+    seen = [
         *_blank(decisions.decided),
         *_strange(decisions.decided, bundle),
-        *_slow(intervals, matching.frame_period),
+        *_slow(intervals, poses, matching.frame_period),
+    ]
+    return [
+        *(_of_arm_at_rest(finding, flight) for finding in seen),
         *_states(flight),
         *_limits(flight),
         *_late(flight, latency_limit),
         *_parity(decisions, flight),
     ]
+
+
+def _of_arm_at_rest(finding: Finding, flight: Flight) -> Finding:
+    """Return what was seen while nothing was sent to the arm as a warning."""
+    ends = [state.at for state in flight.states[1:]] + [finding.end + 1]
+    if finding.severity != ERROR or not flight.states or finding.start < flight.states[0].at:
+        return finding
+    for state, end in zip(flight.states, ends, strict=True):
+        if state.state in SENDING and state.at <= finding.end and end > finding.start:
+            return finding
+    return replace(finding, severity=WARNING, text=f"{finding.text}; the arm was not armed")
 
 
 def _spans(marks: Sequence[tuple[int, bool]]) -> Iterator[tuple[int, int]]:
@@ -133,31 +152,60 @@ def _spans(marks: Sequence[tuple[int, bool]]) -> Iterator[tuple[int, int]]:
 def _blank(decided: Sequence[Decided]) -> Iterator[Finding]:
     for view in sorted({view for d in decided for view in d.blank}):
         for start, end in _spans([(d.at, view in d.blank) for d in decided]):
-            text = f"camera '{view}' shows nothing: it is covered, dark or dead"
-            yield Finding(ERROR, CAMERA, f"{text} ({_lasting(start, end)})", start, end)
+            inside = [d for d in decided if start <= d.at <= end]
+            severity = ERROR if len(inside) >= BLANK_RUN else WARNING
+            text = (
+                f"camera '{view}' shows nothing: it is covered, dark or dead "
+                f"({_lasting(start, end)}, {_flagged(inside, start)})"
+            )
+            yield Finding(severity, CAMERA, text, start, end)
 
 
 def _strange(decided: Sequence[Decided], bundle: Bundle) -> Iterator[Finding]:
     for start, end in _spans([(d.at, d.decision.flag) for d in decided]):
         inside = [d for d in decided if start <= d.at <= end and d.decision.flag]
-        if any(d.blank for d in inside):
+        if inside[0].blank or 2 * sum(bool(d.blank) for d in inside) > len(inside):
             continue  # told as a camera that shows nothing
         worst = max(inside, key=lambda d: d.decision.score).decision
         views = [d.decision.view for d in inside if d.decision.view]
         view = max(set(views), key=views.count) if views else ""
         where = f", most in view '{view}'" if view else ""
         name = bundle.table.names[worst.neighbour.demonstration]
+        began = _beginning(decided, start)
         text = (
             f"the scene is unlike the demonstrations{where}; nearest is '{name}', similarity "
-            f"{worst.neighbour.similarity:.2f} ({_lasting(start, end)})"
+            f"{worst.neighbour.similarity:.2f} ({_lasting(began, end)}, {_flagged(inside, began)})"
         )
-        yield Finding(ERROR, OOD, text, start, end)
+        yield Finding(ERROR, OOD, text, began, end)
+
+
+def _beginning(decided: Sequence[Decided], flagged: int) -> int:
+    """Return when the scores rose above the threshold that put the flag up, log time in ns.
+
+    The flag waits for several strange observations; what went wrong is at the first of them.
+    """
+    began = flagged
+    for d in reversed([d for d in decided if d.at < flagged]):
+        if not d.decision.score > d.decision.threshold or began - d.at > APART:
+            break
+        began = d.at
+    return began
+
+
+def _flagged(inside: Sequence[Decided], began: int) -> str:
+    """Return how long after its beginning the flag was up, in words."""
+    first = next((d.at for d in inside if d.decision.flag), None)
+    if first is None:
+        return "the flag did not go up"
+    return f"the flag was up after {(first - began) / NANOSECONDS:.2f} s"
 
 
 def _slow(
-    intervals: Mapping[str, Sequence[tuple[int, int]]], frame_period: int
+    intervals: Mapping[str, Sequence[tuple[int, int]]],
+    poses: Sequence[tuple[int, int]],
+    frame_period: int,
 ) -> Iterator[Finding]:
-    pauses = _pauses(intervals)
+    pauses = _pauses([*intervals.values(), *([poses] if poses else [])])
     for at in pauses:
         text = "no camera gave a frame: a reset, or a pause of the recording"
         yield Finding(NOTE, CAMERA, text, at, at)
@@ -169,16 +217,21 @@ def _slow(
             (at, bool(is_late and count >= SLOW_RUN))
             for (at, _), is_late, count in zip(rows, late, counts, strict=True)
         ]
-        for start, end in _spans(marks):
-            inside = [interval for at, interval in rows if start <= at <= end]
-            rate = NANOSECONDS / float(np.median(inside))
+        slow: list[tuple[int, int, float]] = []
+        for first, end in _spans(marks):
+            inside = [(at, interval) for at, interval in rows if first <= at <= end]
+            period = float(np.median([interval for _, interval in inside]))
+            start = first - inside[0][1]
+            slow.append((start, end, period))
             text = (
-                f"camera '{view}' is slow: {rate:.1f} frames a second, expected "
+                f"camera '{view}' is slow: {NANOSECONDS / period:.1f} frames a second, expected "
                 f"{NANOSECONDS / frame_period:.1f} ({_lasting(start, end)})"
             )
-            yield Finding(ERROR, CAMERA, text, start - max(inside), end)
+            yield Finding(ERROR, CAMERA, text, start, end)
         for at, interval in rows:
             if interval > SILENT and not any(abs(at - pause) < SILENT for pause in pauses):
+                if any(s < at <= e and interval <= 2.0 * period for s, e, period in slow):
+                    continue  # told as slow
                 text = f"camera '{view}' was silent for {interval / NANOSECONDS:.2f} s"
                 yield Finding(ERROR, CAMERA, text, at - interval, at)
             elif interval <= 0:
@@ -186,9 +239,9 @@ def _slow(
                 yield Finding(WARNING, CAMERA, text, at, at)
 
 
-def _pauses(intervals: Mapping[str, Sequence[tuple[int, int]]]) -> list[int]:
-    """Return when all cameras came back together after a silence, log times in ns."""
-    silences = [[at for at, interval in rows if interval > SILENT] for rows in intervals.values()]
+def _pauses(streams: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
+    """Return when all streams came back together after a silence, log times in ns."""
+    silences = [[at for at, interval in rows if interval > SILENT] for rows in streams]
     if not silences:
         return []
     return [

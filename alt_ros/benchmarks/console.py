@@ -27,6 +27,7 @@ from alt_ros.report import machine
 
 PAUSE_SECONDS = 0.5
 CONNECT_SECONDS = 20.0
+ATTEMPTS = 3
 _VIEWERS = """
 import sys
 from alt_ros.benchmarks.console import watch_slowly
@@ -130,13 +131,20 @@ def watch_slowly(address: str, count: int) -> None:
 
 
 def _span(operator: Any, seconds: float) -> dict[str, float]:
-    """Return the lateness over a span; activation begins to count anew."""
-    operator.set_active("executor", False)
-    operator.set_active("executor", True)
-    operator.wait_for("arming", lambda: operator.call("alt/arm").success, CONNECT_SECONDS)
-    time.sleep(seconds)
-    if operator.state.state != "running":
-        raise AltError(f"executor is {operator.state.state}: {operator.state.reason}")
+    """Return the lateness over a span; activation begins to count anew.
+
+    Once more where the executor did not run through it: the watchdog is right where a shared
+    machine stands still.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        operator.set_active("executor", False)
+        operator.set_active("executor", True)
+        operator.wait_for("arming", lambda: operator.call("alt/arm").success, CONNECT_SECONDS)
+        time.sleep(seconds)
+        if operator.state.state == "running":
+            break
+        if not left:
+            raise AltError(f"executor is {operator.state.state}: {operator.state.reason}")
     values = _diagnostics(operator, "alt: executor")
     return {
         **{name: float(values[f"tick lateness {name} [ms]"]) for name in FIGURES},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -49,6 +50,7 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 SIGNAL_PERIOD = 0.1
+HOST = socket.gethostname()
 
 
 class AltNode(LifecycleNode):
@@ -134,7 +136,9 @@ class AltNode(LifecycleNode):
         level, text, values = self.diagnostics()
         if not self.is_active:
             level, text = DiagnosticStatus.STALE, "not active"
-        status = DiagnosticStatus(level=level, name=f"alt: {self.name}", message=text)
+        status = DiagnosticStatus(
+            level=level, name=f"alt: {self.name}", message=text, hardware_id=HOST
+        )
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()

@@ -17,7 +17,7 @@ from alt_ros.nodes.parameters import declare, help_text, parameter, table
 pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = sorted((ROOT / "config").glob("*.yaml"))
+CONFIG = sorted(p for p in (ROOT / "config").glob("*.yaml") if p.name != "diagnostics.yaml")
 EVERY_NODE = "/**"
 ROS_PARAMETERS = {"use_sim_time", "autostart"}
 # create_publisher(Type, "topic", ...), create_service(Type, "name", ...), and lookup's _create
