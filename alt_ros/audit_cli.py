@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from alt_ros.errors import ConfigurationError
 from alt_ros.progress import progress_bar
 from alt_ros.report import write_json
 from alt_ros.terminal import DEMO_BUNDLE, Positional, console, say
@@ -30,6 +29,8 @@ def audit(
     image: dict[str, str] | None = None,
     pose: str | None = None,
     gripper: str | None = None,
+    target_pose: str | None = None,
+    target_gripper: str | None = None,
     encoder: bool = True,
     threshold: float | None = None,
     latency_limit: float = 0.5,
@@ -49,6 +50,8 @@ def audit(
         image: View to topic, where the bag has other names.
         pose: Topic of the arm's pose.
         gripper: Topic of the gripper's state.
+        target_pose: Topic of the commanded poses.
+        target_gripper: Topic of the commanded openings.
         encoder: Run it; without, the bag's embeddings are taken as they are.
         threshold: Gamma, where the lookup node was given one.
         latency_limit: Longest time from the sensor's stamp to the chunk, s.
@@ -64,12 +67,18 @@ def audit(
     from alt_ros.bundle import Bundle
     from alt_ros.types import NANOSECONDS
 
-    if not bag.exists():
-        raise ConfigurationError(f"audit: bag '{bag}' does not exist")
     if rerun is not None:
         require_rerun()  # told before the work
     loaded = Bundle.load(bundle, encoder=encoder, device=device, threads=1)
-    settings = _settings(config, loaded.spec.views, image, pose, gripper, threshold, latency_limit)
+    named = {
+        "images": image,
+        "pose": pose,
+        "gripper": gripper,
+        "target_pose": target_pose,
+        "target_gripper": target_gripper,
+    }
+    named = {what: topic for what, topic in named.items() if topic}
+    settings = _settings(config, loaded.spec.views, named, threshold, latency_limit)
     with progress_bar(console, f"auditing {bag.name} (ms)") as progress:
         result = audit_bag(bag, loaded, settings, command=_command(bag, bundle), progress=progress)
     folder = bag.parent / f"{bag.stem}_audit" if out is None else out
@@ -101,13 +110,11 @@ def _command(bag: Path, bundle: Path) -> str:
 def _settings(
     config: Path | None,
     views: tuple[str, ...],
-    image: Mapping[str, str] | None,
-    pose: str | None,
-    gripper: str | None,
+    named: Mapping[str, Any],
     threshold: float | None,
     latency_limit: float,
 ) -> AuditConfig:
-    """Return how the bag is read, from the run's parameter file and the options."""
+    """Return how the bag is read, from the run's parameter file and the topics that were named."""
     from alt_ros.audit.bag_audit import AuditConfig
     from alt_ros.demonstrations.rosbag import BagTopics
     from alt_ros.nodes.camera_sync_parameters import CameraSyncParameters
@@ -118,11 +125,9 @@ def _settings(
     executor = read_parameters(config, "executor", ExecutorParameters)
     ending = "/image_raw/compressed" if sync.compressed else "/image_raw"
     images = {view: f"/{view}{ending}" for view in sync.views if view in views}
-    defaults = BagTopics()
+    topics_named: dict[str, Any] = {"images": images, **named}
     topics = BagTopics(
-        images=dict(image) if image else images,
-        pose=pose or defaults.pose,
-        gripper=gripper or defaults.gripper,
+        **topics_named,
         gripper_joint=sync.gripper_joint,
         pose_source=sync.pose_source,
         base_frame=sync.base_frame,
@@ -158,7 +163,7 @@ def _recalled(
 def _print(values: Mapping[str, Any]) -> None:
     out = Console()
     for sentence in values["summary"]:
-        out.print(sentence, markup=False)
+        out.print(sentence, markup=False, soft_wrap=True)
     table = Table("what", "logged", "equal", "not replayed", title="again through the live code")
     for row in values["parity"]:
         numbers = (row["logged"], row["equal"], row["not_replayed"])

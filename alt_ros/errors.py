@@ -19,3 +19,8 @@ class BundleError(AltError):
 
 class DependencyError(AltError):
     """An optional library or a system resource that the request needs is not there."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what another library's error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

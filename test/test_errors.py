@@ -20,6 +20,7 @@ OTHERS = {
     "ValueError": "caught where it is raised",
     "SystemExit": "the command line's status",
     "KeyboardInterrupt": "a termination, taken as Ctrl-C",
+    "ExternalShutdownException": "a replay that has ended, to the node's main",
 }
 
 

@@ -155,6 +155,7 @@ class _Reading:
             config.matching,
             embeddings_logged=EMBEDDING in kinds or bundle.encoder is None,
             on_observation=self._live.add,
+            on_change=self._live.keep,
         )
         self._flight = Flight(bundle.table, config.limits, config.horizon, config.control_period)
 

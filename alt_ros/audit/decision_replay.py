@@ -85,6 +85,7 @@ class DecisionReplay:
         config: How streams are matched.
         embeddings_logged: Whether the bag holds embeddings.
         on_observation: Called with each observation that was made, and its log time, ns.
+        on_change: Called with the first that is flagged, shows nothing, or does so no longer.
 
     Attributes:
         decided: What was decided, in order.
@@ -105,6 +106,7 @@ class DecisionReplay:
         *,
         embeddings_logged: bool,
         on_observation: Callable[[Observation, int], None] | None = None,
+        on_change: Callable[[Observation, int], None] | None = None,
     ) -> None:
         self.decided: list[Decided] = []
         self.paired: list[Paired] = []
@@ -122,11 +124,13 @@ class DecisionReplay:
         self._views = {topic: view for view, topic in topics.images.items()}
         self._embeddings_logged = embeddings_logged
         self._on_observation = on_observation
+        self._on_change = on_change
         self._made: OrderedDict[int, Observation] = OrderedDict()
         self._asked: deque[tuple[int, Any]] = deque()  # log time and embedding, not yet answered
         self._newest = 0
         self._last_stamp: int | None = None
         self._certain = False
+        self._looks: tuple[bool, tuple[str, ...]] = (False, ())
         self._chain: TransformChain | None = None
         if topics.pose_source == "tf":
             self._chain = TransformChain(
@@ -196,7 +200,7 @@ class DecisionReplay:
         self.observations.replay(match.stamp, observation_digest(observation))
         self._newest = match.stamp
         if not self._embeddings_logged:
-            self._decide(at, self._query(observation))
+            self._decide(at, self._query(observation), observation)
             return
         self._made[match.stamp] = observation
         if len(self._made) > WAITING:
@@ -218,7 +222,7 @@ class DecisionReplay:
             if observation is not None and self._bundle.encoder is not None:
                 query = self._query(observation)
                 self.embeddings.replay(stamp, _query_text(query))
-            self._decide(at, query)
+            self._decide(at, query, observation)
 
     def _query(self, observation: Observation) -> Query:
         encoder = self._bundle.encoder
@@ -228,7 +232,7 @@ class DecisionReplay:
         self.encode_seconds += time.perf_counter() - started
         return query
 
-    def _decide(self, at: int, query: Query) -> None:
+    def _decide(self, at: int, query: Query, observation: Observation | None) -> None:
         if self._last_stamp is not None and self._lookup.retrieval.begins_episode(query.stamp):
             self._certain = True  # what came before the bag matters no longer
         self._last_stamp = query.stamp
@@ -244,6 +248,10 @@ class DecisionReplay:
         views = tuple(view for view, values in seen if np.isnan(values).any())
         followed = (source.demonstration, source.frame)
         self.decided.append(Decided(at, query.stamp, decision, followed, views))
+        before = self._looks
+        self._looks = decision.flag, views
+        if self._looks != before and observation is not None and self._on_change is not None:
+            self._on_change(observation, at)
 
     def _trouble(self, text: str) -> None:
         if not self.trouble:

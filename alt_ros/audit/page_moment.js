@@ -134,11 +134,13 @@ function addMoment() {
     const late = i >= 0 && now - decisions.t[i] > gapOf(decisions.t);
     time.textContent = timeText(now);
     clock.textContent = clockText(now);
-    const above = at(decisions.score) > at(decisions.threshold);
+    // A camera that shows nothing gives no score.
+    const blind = audit.causes[at(decisions.cause)] === "not_finite";
+    const above = blind || at(decisions.score) > at(decisions.threshold);
     verdict.className = i < 0 ? "" : strange ? "strange" : above ? "above" : "familiar";
     verdict.textContent = i < 0 ? (decisions.t.length ? "No decision of the monitor yet" : "No monitor in this bag")
       : strange ? `Out of distribution${view >= 0 ? `: ${audit.views[view] ?? "a view"} looks strange` : ""}`
-        : above ? "Above the threshold, not flagged" : "Familiar to the monitor";
+        : blind ? "A camera shows nothing, not flagged" : above ? "Above the threshold, not flagged" : "Familiar to the monitor";
     if (late) {
       verdict.className = strange ? "strange" : "above";
       verdict.textContent += `; no decision since ${timeText(decisions.t[i])}`;

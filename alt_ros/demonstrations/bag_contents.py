@@ -15,7 +15,7 @@ from alt_ros.demonstrations.cut_sqlite import (
     scan_sqlite,
 )
 from alt_ros.demonstrations.rosbag import bag_files, is_bag, is_cut_off, read_messages
-from alt_ros.errors import DataError
+from alt_ros.errors import DataError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,7 @@ def _ask(path: Path, types: dict[str, str], counts: Counter[str], times: list[in
             if reader.message_count:
                 times += [reader.start_time, reader.end_time - 1]  # the end is exclusive
     except Exception as error:  # rosbags lets AssertionError, struct.error and more through
-        words = " ".join(str(error).split()) or type(error).__name__  # of several lines, one
-        raise DataError(f"bag '{path}' cannot be read: {words}") from error
+        raise DataError(f"bag '{path}' cannot be read: {in_one_line(error)}") from error
 
 
 def _scan(path: Path, types: dict[str, str], counts: Counter[str], times: list[int]) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.errors import ConfigurationError, DataError, in_one_line
 from alt_ros.preprocessing import decode_compressed_image, resize_image
 from alt_ros.types import NANOSECONDS, POSE_SIZE, ActionLayout
 
@@ -311,7 +311,7 @@ class LeRobotDataset(DemonstrationSequence):
         except (OSError, ValueError, _ArrowError) as error:
             raise DataError(
                 f"{subject}: '{episode.table.name}' is damaged or not readable, copy it again: "
-                f"{_line(error)}"
+                f"{in_one_line(error)}"
             ) from error
 
     def _images(
@@ -388,7 +388,7 @@ def decode_frames(
     except (OSError, IndexError, FFmpegError) as error:
         raise DataError(
             f"{subject}: '{path.name}' does not decode after frame {done} of {len(seconds)}, "
-            f"copy it again: {_line(error)}"
+            f"copy it again: {in_one_line(error)}"
         ) from error
     if done < len(seconds):
         raise DataError(
@@ -428,7 +428,7 @@ def _column(table: Any, name: str, subject: str) -> Floats:
     except (ValueError, _ArrowError) as error:
         raise DataError(
             f"{subject}: every row of '{name}' must hold the same number of numbers, "
-            f"it is {table.column(name).type}: {_line(error)}"
+            f"it is {table.column(name).type}: {in_one_line(error)}"
         ) from error
 
 
@@ -446,7 +446,3 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alt_ros.demonstrations.rosbag import bag_files, is_cut_off
-from alt_ros.errors import DataError
+from alt_ros.errors import DataError, in_one_line
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
@@ -67,7 +67,7 @@ def _read_whole(
             for connection, time, raw in reader.messages(chosen, start, stop):
                 yield connection.topic, time, bytes(raw)
     except Exception as error:  # rosbags lets AssertionError, struct.error and more through
-        raise DataError(f"bag '{path}' cannot be read: {error or type(error).__name__}") from error
+        raise DataError(f"bag '{path}' cannot be read: {in_one_line(error)}") from error
 
 
 def _read_cut_off(
@@ -106,7 +106,7 @@ def _qualities(path: Path) -> dict[str, list[Qos]]:
                 if isinstance(c.ext, ConnectionExtRosbag2)
             }
     except Exception as error:  # as above
-        raise DataError(f"bag '{path}' cannot be read: {error or type(error).__name__}") from error
+        raise DataError(f"bag '{path}' cannot be read: {in_one_line(error)}") from error
 
 
 def _qualities_cut_off(path: Path) -> dict[str, list[Qos]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.errors import ConfigurationError, DataError, in_one_line
 from alt_ros.geometry import arm_action, interpolate_pose
 from alt_ros.messages import image_of, opening_of, pose_of, stamp_of, transforms_of
 from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
@@ -138,7 +138,7 @@ def _read_whole(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str,
             for connection, time, raw in reader.messages(connections=chosen):
                 yield connection.topic, time, reader.deserialize(raw, connection.msgtype)
     except Exception as error:  # rosbags lets AssertionError, struct.error and more through
-        raise DataError(f"bag '{path}' cannot be read: {error or type(error).__name__}") from error
+        raise DataError(f"bag '{path}' cannot be read: {in_one_line(error)}") from error
 
 
 def _read_cut_off(

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import ConfigurationError, DataError, DependencyError
+from alt_ros.errors import ConfigurationError, DataError, DependencyError, in_one_line
 from alt_ros.preprocessing import resize_image
 from alt_ros.types import POSE_SIZE, ActionLayout
 
@@ -230,7 +230,7 @@ class DemonstrationStore(DemonstrationSequence):
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"store '{self.path}': '{file.name}' is absent, cut off or not readable "
-                f"({_line(error)}): write the store again"
+                f"({in_one_line(error)}): write the store again"
             ) from error
         if array.shape != shape or array.dtype != dtype:
             raise DataError(
@@ -293,8 +293,8 @@ class _Manifest:
             ) from error
         except (OSError, ValueError) as error:
             raise DataError(
-                f"store '{directory}': {MANIFEST} is damaged or not readable ({_line(error)}): "
-                "write the store again"
+                f"store '{directory}': {MANIFEST} is damaged or not readable "
+                f"({in_one_line(error)}): write the store again"
             ) from error
         if not isinstance(content, dict) or cast(dict[str, Any], content).get("format") != FORMAT:
             raise DataError(f"'{directory}' is not a store: its {MANIFEST} is of something else")
@@ -325,7 +325,7 @@ class _Manifest:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, DataError) as error:
             raise DataError(
                 f"store '{directory}': {MANIFEST} is damaged ({type(error).__name__}: "
-                f"{_line(error)}): write the store again"
+                f"{in_one_line(error)}): write the store again"
             ) from error
         counts = {len(manifest.names), len(manifest.sources), len(manifest.success)}
         if counts != {len(manifest.names)} or 0 in counts or not manifest.sizes:
@@ -538,10 +538,6 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def _check_replaceable(target: Path) -> None:
     """Require that nothing but a store, or an empty directory, would be replaced."""
     try:
@@ -550,7 +546,7 @@ def _check_replaceable(target: Path) -> None:
         if target.is_dir() and not any(target.iterdir()):
             return
     except OSError as error:
-        raise DataError(f"store '{target}' cannot be looked at: {_line(error)}") from error
+        raise DataError(f"store '{target}' cannot be looked at: {in_one_line(error)}") from error
     raise DataError(
         f"'{target}' exists and is not a store, it is left as it is: "
         "choose another path or move it away"
@@ -621,7 +617,7 @@ def _write_errors(target: Path, written: int) -> Generator[None, None, None]:
                 f"{_free_megabytes(target):.0f} MB are free: free some, write elsewhere or pass "
                 "a smaller image size"
             ) from error
-        raise DataError(f"store '{target}' cannot be written: {_line(error)}") from error
+        raise DataError(f"store '{target}' cannot be written: {in_one_line(error)}") from error
 
 
 def _free_megabytes(target: Path) -> float:

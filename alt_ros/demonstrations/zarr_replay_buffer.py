@@ -32,7 +32,7 @@ from zarr.storage import ZipStore
 from alt_ros import geometry
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import ConfigurationError, DataError, DependencyError
+from alt_ros.errors import ConfigurationError, DataError, DependencyError, in_one_line
 from alt_ros.types import ARM_ACTION_SIZE, NANOSECONDS, POSE_SIZE, ActionLayout
 
 Floats = NDArray[np.float64]
@@ -144,7 +144,7 @@ class ZarrReplayBuffer(DemonstrationSequence):
             _raise_for_codec(self._subject, error)
             raise DataError(
                 f"{self._subject} must hold the groups data/ and meta/episode_ends, got "
-                f"{type(error).__name__}: {_line(error)}"
+                f"{type(error).__name__}: {in_one_line(error)}"
             ) from error
         lengths = {key: int(array.shape[0]) if array.shape else 0 for key, array in arrays.items()}
         if len(ends) == 0 or lengths == {}:
@@ -227,7 +227,7 @@ class ZarrReplayBuffer(DemonstrationSequence):
             _raise_for_codec(self._subject, error)
             raise DataError(
                 f"{self._subject}: rows {start} to {end} of data/{key} do not decode "
-                f"({_line(error)}): the file is damaged, copy it again"
+                f"({in_one_line(error)}): the file is damaged, copy it again"
             ) from error
 
     def _check_cut_off(self, key: str, start: int, end: int) -> None:
@@ -364,10 +364,6 @@ class ZarrReplayBuffer(DemonstrationSequence):
         return np.asarray(scaled, np.uint8).reshape(raw.shape)
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def _register_image_codecs() -> None:
     """Make UMI's JPEG XL readable where imagecodecs is installed."""
     if importlib.util.find_spec("imagecodecs") is not None:
@@ -377,7 +373,7 @@ def _register_image_codecs() -> None:
 
 def _raise_for_codec(subject: str, error: BaseException) -> None:
     """Raise a DependencyError where zarr met a codec that it does not have."""
-    text = _line(error)
+    text = in_one_line(error)
     if "codec not available" in text.lower() or "UnknownCodec" in type(error).__name__:
         raise DependencyError(
             f"{subject} is compressed with a codec that is not installed ({text}): "

@@ -126,9 +126,6 @@ class SimBridge(AltNode):
             self._cup.publish(cup)
             self._success.publish(Bool(data=self._simulation.success()))
 
-    def _on_expert_done(self, message: Bool) -> None:
-        self._awaits_expert, self._expert_stamp = not message.data, 0
-
     def _on_reset(self, request: Any, response: Any) -> Any:
         try:
             trial = scenario(request.scenario).trial(request.trial, request.seed)

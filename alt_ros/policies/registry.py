@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alt_ros.bundle import MANIFEST as BUNDLE_MANIFEST
 from alt_ros.bundle import POLICIES as FOLDER
 from alt_ros.bundle import Bundle
-from alt_ros.errors import BundleError, ConfigurationError
+from alt_ros.errors import BundleError, ConfigurationError, in_one_line
 from alt_ros.policies.alt import AltPolicy
 from alt_ros.policies.checkpoint import MANIFEST, PolicyCheckpoint
 from alt_ros.policies.policy import Policy
@@ -161,7 +161,7 @@ def trained_policy(checkpoint: PolicyCheckpoint, config: InferenceConfig | None 
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise BundleError(
             f"policy '{checkpoint.spec.policy}': its weights do not fit its spec ({reason}): "
             "train it again"
