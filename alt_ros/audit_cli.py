@@ -171,7 +171,9 @@ def _print(values: Mapping[str, Any]) -> None:
     out.print(table)
     for finding in values["findings"][:20]:
         out.print(
-            f"{finding['start']:9.2f} s  {finding['severity']}: {finding['text']}", markup=False
+            f"{finding['start']:9.2f} s  {finding['severity']}: {finding['text']}",
+            markup=False,
+            soft_wrap=True,
         )
     if not values["findings"]:
         out.print("nothing went wrong")
