@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 from alt_ros.terminal import DEMO_BUNDLE, Flag, Policy, say
 
@@ -50,8 +52,7 @@ def up(
         if record is not None:
             graph.start("episode_recorder", {"folder": record.resolve()})
         if console:
-            graph.start("console", {"bundle": bundle.resolve()}, needed=False)
-            say(graph.said("console", ADDRESS))
+            _start_console(graph, {"bundle": bundle.resolve()}, needed=False)
         say("the graph is up; Ctrl-C stops it")
         graph.wait()
 
@@ -91,9 +92,21 @@ def console_command(
         "open_viewing": None if open_viewing else False,
     }
     with ros_graph.Graph(_logs(), variables, files) as graph:
-        graph.start("console", {name: value for name, value in given.items() if value is not None})
-        say(graph.said("console", ADDRESS))
+        given = {name: value for name, value in given.items() if value is not None}
+        _start_console(graph, given, needed=True)
         graph.wait()
+
+
+def _start_console(graph: Any, parameters: dict[str, Any], *, needed: bool) -> None:
+    """Start the console's node and say where its page is; its log does not hold the token."""
+    from alt_ros.console.server import new_token
+    from alt_ros.nodes.console_parameters import TOKEN_VARIABLE
+
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    token = given or new_token()
+    graph.start("console", parameters, variables={TOKEN_VARIABLE: token}, needed=needed)
+    address = graph.said("console", ADDRESS)
+    say(address if given else f"{address}#token={token}")
 
 
 def _logs() -> Path:

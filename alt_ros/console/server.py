@@ -1,51 +1,27 @@
-"""The console's web server: one page, one feed of what is shown, and four things to ask for.
-
-``stop`` is anybody's; ``arm``, ``hold`` and ``disarm`` want the control token. Each viewer has a
-task of its own that sends the latest when the last has gone out: a slow one gets less, and nobody
-waits for it.
-"""
+"""The console's web server: a thread that serves one page, its feed and what may be asked for."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ipaddress
-import json
 import secrets
 import socket
-import struct
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from alt_ros.console.board import Board
+from alt_ros.errors import ConfigurationError, DependencyError
 
-from alt_ros.console.board import Board, Viewer
-from alt_ros.errors import ConfigurationError
+if TYPE_CHECKING:
+    import uvicorn
 
-PAGE = Path(__file__).with_name("page")
+    from alt_ros.console.app import ConsoleApp
+
 ACTIONS = ("stop", "arm", "hold", "disarm")
 LEAST_TOKEN = 16
 SEND_SECONDS = 10.0
 """A viewer that takes nothing for so long is sent away."""
-NEEDS_TOKEN, ELSEWHERE, FULL = 4403, 4400, 1013
-_SECURITY = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Answer(NamedTuple):
@@ -90,7 +66,7 @@ class ConsoleConfig:
     @property
     def is_loopback(self) -> bool:
         """Whether only this computer can reach the page."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
 
 def new_token() -> str:
@@ -121,21 +97,31 @@ class ConsoleServer:
     def __init__(self, board: Board, control: Control, config: ConsoleConfig) -> None:
         self.port = config.port
         self._board, self._control, self._config = board, control, config
-        self._viewers = 0
+        self._app: ConsoleApp | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def viewers(self) -> int:
         """How many pages are being served."""
-        return self._viewers
+        return 0 if self._app is None else self._app.viewers
 
     def start(self) -> None:
         """Listen, and serve.
 
         Raises:
             ConfigurationError: The address cannot be had.
+            DependencyError: What serves it is not installed.
         """
+        try:
+            import uvicorn
+
+            from alt_ros.console.app import ConsoleApp
+        except ImportError as error:
+            raise DependencyError(
+                f"the console needs starlette, uvicorn and websockets ({error}): "
+                "pip install starlette uvicorn websockets"
+            ) from error
         config = self._config
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -153,17 +139,10 @@ class ConsoleServer:
                 "another with the parameters 'host' and 'port'"
             ) from error
         self.port = int(listener.getsockname()[1])
-        app = Starlette(
-            routes=[
-                Route("/", self._index),
-                Route("/page/{name}", self._file),
-                Route("/control/{action}", self._act, methods=["POST"]),
-                WebSocketRoute("/live", self._live),
-            ]
-        )
+        self._app = ConsoleApp(self._board, self._control, config)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                self._app.asgi,
                 ws="websockets-sansio",
                 lifespan="off",
                 log_config=None,
@@ -187,96 +166,10 @@ class ConsoleServer:
             self._thread.join(timeout=5.0)
         self._server = self._thread = None
 
-    async def _index(self, request: Request) -> Response:
-        return FileResponse(PAGE / "index.html", headers=_SECURITY)
 
-    async def _file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in {path.name for path in PAGE.iterdir()}:
-            return Response(status_code=404)
-        return FileResponse(PAGE / name, headers=_SECURITY)
-
-    async def _act(self, request: Request) -> Response:
-        action, who = request.path_params["action"], _client(request)
-        if action not in ACTIONS:
-            answer = Answer(False, f"there is no '{action}', there are {', '.join(ACTIONS)}", 404)
-        elif action != "stop" and (wrong := self._wrong_token(request.headers)):
-            self._board.event("warning", f"{action} refused to {who}: {wrong}")
-            answer = Answer(False, f"{action} refused: {wrong}", 403)
-        else:
-            answer = await self._control(action)
-            level = "info" if answer.success else "warning"
-            self._board.event(level, f"{action} asked by {who}: {answer.message}")
-        return JSONResponse(
-            {"success": answer.success, "message": answer.message},
-            answer.status,
-            headers=_SECURITY,
-        )
-
-    def _wrong_token(self, headers: Mapping[str, str]) -> str:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return "it needs the control token"
-        return "" if self._is_token(token.strip()) else "the control token is wrong"
-
-    def _is_token(self, token: str) -> bool:
-        return secrets.compare_digest(token.encode(), self._config.token.encode())
-
-    async def _live(self, websocket: WebSocket) -> None:
-        offered = list(websocket.scope["subprotocols"])
-        await websocket.accept(subprotocol="alt" if "alt" in offered else None)
-        reason = self._unwelcome(websocket, offered)
-        if reason:
-            await websocket.close(reason)
-            return
-        self._viewers += 1
-        tasks = [asyncio.ensure_future(t) for t in (self._feed(websocket), _leave(websocket))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._viewers -= 1
-
-    def _unwelcome(self, websocket: WebSocket, offered: list[str]) -> int:
-        """Return the code that a viewer is sent away with, 0 for a welcome one."""
-        host = websocket.headers.get("host", "")
-        origin = websocket.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return ELSEWHERE  # another site's page, in a browser that can reach us
-        if self._config.is_loopback and not _is_loopback(urlsplit(f"//{host}").hostname or ""):
-            return ELSEWHERE  # a name that somebody else lets point here
-        tokens = [name[6:] for name in offered if name.startswith("token.")]
-        if not self._config.open_viewing and not any(map(self._is_token, tokens)):
-            return NEEDS_TOKEN
-        return FULL if self._viewers >= self._config.most_viewers else 0
-
-    async def _feed(self, websocket: WebSocket) -> None:
-        viewer, period = Viewer(self._board), 1.0 / self._config.rate
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):
-            while True:
-                text = json.dumps(viewer.state(), allow_nan=False)
-                await asyncio.wait_for(websocket.send_text(text), SEND_SECONDS)
-                for shown in viewer.pictures():
-                    header = json.dumps(shown.header).encode()
-                    data = struct.pack(">I", len(header)) + header + shown.jpeg
-                    await asyncio.wait_for(websocket.send_bytes(data), SEND_SECONDS)
-                await asyncio.sleep(period)
-
-
-async def _leave(websocket: WebSocket) -> None:
-    """Return when a viewer has gone; it has nothing to say."""
-    while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
-
-
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether an address is this computer's own."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client else "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,20 +21,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from alt_ros.console import server as server_module
+from alt_ros.console import app as app_module
+from alt_ros.console.app import ELSEWHERE, FULL, NEEDS_TOKEN, PAGE
 from alt_ros.console.board import Board, DecisionReport, ExecutorReport, Picture
 from alt_ros.console.server import (
-    ELSEWHERE,
-    FULL,
-    NEEDS_TOKEN,
-    PAGE,
     Answer,
     ConsoleConfig,
     ConsoleServer,
     new_token,
     page_address,
 )
-from alt_ros.errors import ConfigurationError
+from alt_ros.errors import ConfigurationError, DependencyError
 
 TOKEN = "0123456789abcdef"
 
@@ -255,7 +253,7 @@ def test_a_viewer_that_has_gone_is_forgotten(console):
 
 
 def test_a_viewer_that_does_not_read_gets_less_holds_nobody_up_and_is_sent_away(monkeypatch):
-    monkeypatch.setattr(server_module, "SEND_SECONDS", 2.0)
+    monkeypatch.setattr(app_module, "SEND_SECONDS", 2.0)
     picture = b"\xff\xd8" + bytes(1_000_000)
     with serving(rate=50.0) as console, console.watch(max_queue=1) as asleep:
         asleep.recv(timeout=5.0)
@@ -295,6 +293,13 @@ def test_a_port_that_is_taken_is_told(console):
     config = ConsoleConfig(port=console.server.port, token=TOKEN)
     with pytest.raises(ConfigurationError, match="cannot listen at 127.0.0.1 port .*'port'"):
         ConsoleServer(console.board, control, config).start()
+
+
+def test_what_is_not_installed_is_told_with_its_remedy(console, monkeypatch):
+    console.server.close()
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(DependencyError, match="pip install starlette uvicorn websockets"):
+        console.server.start()
 
 
 @pytest.mark.parametrize("token", ["", "short", "fifteen letters", "sixteen ünïcödes"])
