@@ -135,7 +135,7 @@ class SimBridge(AltNode):
             response.success, response.message = False, str(error)
             return response
         self._offset += RESET_GAP
-        self._commands.rest()
+        self._commands.rest(self._time)
         response.success, response.message = True, f"{request.scenario} trial {request.trial}"
         response.cup = to_pose(self._simulation.cup_pose())
         response.nearest_demonstration = trial.nearest

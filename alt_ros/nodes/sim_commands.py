@@ -49,8 +49,14 @@ class SimCommands:
         node.create_subscription(Float64, "target_gripper", self._on_target_gripper, COMMAND)
         node.create_subscription(Bool, "sim/expert_done", self._on_expert_done, LATCHED)
 
-    def rest(self) -> None:
-        """Stay where the arm stands, the gripper open."""
+    def rest(self, since: int = 0) -> None:
+        """Stay where the arm stands, the gripper open.
+
+        Args:
+            since: Commands stamped before it are not followed, ns: those on their way at a reset
+                meant the arm as it was.
+        """
+        self._since, self._resumed = since, not since
         self._target_pose, self._target_gripper = self._simulation.pose(), MAX_OPENING
         self._twist, self._twist_until = np.zeros(6), 0
         self._target_joints: np.ndarray | None = None
@@ -78,7 +84,15 @@ class SimCommands:
     def _on_expert_done(self, message: Bool) -> None:
         self._awaits_expert, self._expert_stamp = not message.data, 0
 
+    def _is_of_now(self, message: PoseStamped | TwistStamped | JointTrajectory) -> bool:
+        stamp = stamp_of(message)
+        of_now = stamp >= self._since or stamp == 0  # a trajectory without a stamp begins at once
+        self._resumed = self._resumed or of_now
+        return of_now
+
     def _on_target_pose(self, message: PoseStamped) -> None:
+        if not self._is_of_now(message):
+            return
         if self._awaits_expert:
             self._expert_stamp = stamp_of(message)
         pose = pose_of(message.pose)
@@ -95,6 +109,8 @@ class SimCommands:
         self._target_pose = np.concatenate([self._target_pose[:3] + step[:3], turned.as_quat()])
 
     def _on_twist(self, message: TwistStamped) -> None:
+        if not self._is_of_now(message):
+            return
         linear, angular = message.twist.linear, message.twist.angular
         twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         if np.isfinite(twist).all():
@@ -104,6 +120,8 @@ class SimCommands:
             self._log.error("target_twist is not finite: the arm is stopped")
 
     def _on_joint_trajectory(self, message: JointTrajectory) -> None:
+        if not self._is_of_now(message):
+            return
         known = {}
         if message.points:
             known = dict(zip(message.joint_names, message.points[-1].positions, strict=False))
@@ -114,6 +132,8 @@ class SimCommands:
             self._log.error(f"joint_trajectory must end in finite {', '.join(ARM_JOINTS)}")
 
     def _on_target_gripper(self, message: Float64) -> None:
+        if not self._resumed:
+            return  # it has no stamp of its own, and comes with a pose
         if np.isfinite(message.data):
             self._target_gripper = message.data
         else:
