@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -106,8 +106,8 @@ class FlightRecorder:
             self.embedded: set[int] = set()
             self.decided: set[int] = set()
             self.recalled: set[int] = set()
-            self._poses: deque[tuple[int, PoseStamped]] = deque()
-            self._grippers: deque[float] = deque()
+            self._poses: deque[tuple[int, int, PoseStamped]] = deque()  # arrival, sent
+            self._grippers: deque[tuple[int, float]] = deque()  # sent
             self._last: NDArray[np.float64] | None = None
             self.newest = 0
 
@@ -157,23 +157,34 @@ class FlightRecorder:
             if not self.states or self.states[-1][1:3] != seen[1:3]:
                 self.states.append(seen)
 
-    def _on_pose(self, message: PoseStamped) -> None:
+    def _on_pose(self, message: PoseStamped, info: Any) -> None:
         with self._lock:
-            self._poses.append((time.monotonic_ns(), message))
+            self._poses.append((time.monotonic_ns(), info["source_timestamp"], message))
             self.newest = stamp_of(message)
             self._judge()
 
-    def _on_gripper(self, message: Float64) -> None:
+    def _on_gripper(self, message: Float64, info: Any) -> None:
         with self._lock:
-            self._grippers.append(message.data)
+            self._grippers.append((info["source_timestamp"], message.data))
             self._judge()
 
     def _judge(self) -> None:
-        # A pose and its opening are sent one after the other on two topics.
+        """Judge the commands of which both halves are there: a pose, the opening sent after it.
+
+        Where a half was lost, as what expires on its way on a machine that stands still, the
+        command is as lost as where both were.
+        """
         while self._poses and self._grippers:
-            arrival, message = self._poses.popleft()
+            sent, opening = self._grippers[0]
+            if sent < self._poses[0][1]:
+                self._grippers.popleft()
+                continue
+            arrival, _, message = self._poses.popleft()
+            if self._poses and self._poses[0][1] <= sent:
+                continue
+            self._grippers.popleft()
             pose = pose_of(message.pose)
-            self.audit.command(stamp_of(message), pose, self._grippers.popleft(), arrival)
+            self.audit.command(stamp_of(message), pose, opening, arrival)
             moved = (0.0, 0.0) if self._last is None else pose_distance(self._last, pose)
             self._last = pose
             self.commands.append(SeenCommand(arrival / 1e9, *moved))
