@@ -11,7 +11,13 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
 from alt_ros.errors import ConfigurationError
 from alt_ros.nodes import graph
-from alt_ros.nodes.launching import environment_actions, existing_file, node_actions
+from alt_ros.nodes.launching import (
+    CONFIG,
+    LOG_LEVEL,
+    environment_actions,
+    existing_file,
+    node_actions,
+)
 from alt_ros.policies.registry import POLICIES
 
 NO_POLICY = "none"
@@ -34,11 +40,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "bundle", default_value="", description="Folder of the bundle; required by a policy"
     ),
-    DeclareLaunchArgument(
-        "config",
-        default_value="",
-        description="Parameter file on top of the package's own; empty for none",
-    ),
+    CONFIG,
     DeclareLaunchArgument(
         "record",
         default_value="",
@@ -50,12 +52,7 @@ ARGUMENTS = (
         choices=["false", "true"],
         description="Start the operator's page; its address is printed",
     ),
-    DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        choices=["debug", "info", "warn", "error", "fatal"],
-        description="What the nodes log",
-    ),
+    LOG_LEVEL,
 )
 
 

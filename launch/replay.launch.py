@@ -15,6 +15,8 @@ from launch.events.process import ProcessExited
 from alt_ros.errors import ConfigurationError
 from alt_ros.nodes import graph
 from alt_ros.nodes.launching import (
+    CONFIG,
+    LOG_LEVEL,
     bring_down,
     environment_actions,
     existing_file,
@@ -51,17 +53,8 @@ ARGUMENTS = (
         description="How often /clock is published, 1/s, with the bag's time, by which all nodes "
         "then go; 0 for not at all: stamps are shifted to now",
     ),
-    DeclareLaunchArgument(
-        "config",
-        default_value="",
-        description="Parameter file on top of the package's own; empty for none",
-    ),
-    DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        choices=["debug", "info", "warn", "error", "fatal"],
-        description="What the nodes log",
-    ),
+    CONFIG,
+    LOG_LEVEL,
 )
 
 

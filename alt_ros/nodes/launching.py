@@ -12,12 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from launch import LaunchContext
-from launch.actions import SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.nodes import graph
+
+CONFIG = DeclareLaunchArgument(
+    "config",
+    default_value="",
+    description="Parameter file on top of the package's own; empty for none",
+)
+LOG_LEVEL = DeclareLaunchArgument(
+    "log_level",
+    default_value="info",
+    choices=["debug", "info", "warn", "error", "fatal"],
+    description="What the nodes log",
+)
 
 OnExit = Callable[[ProcessExited, LaunchContext], Any]
 
