@@ -6,6 +6,7 @@ The rooms, from the ground up; a room imports only rooms named before it:
 - ``progress``, ``report``, ``terminal``: bars, figures as files, what commands say
 - ``geometry``, ``preprocessing``, ``messages``, ``transforms``, ``synchronization``: SE(3), image
   to network input, a message's fields as arrays, chains of frames, pairing
+- ``bags``: rosbag2 files, damaged ones too: their messages, writing them, when to play them
 - ``demonstrations``: recorded episodes, a file per format, and the training store
 - ``encoders``: from images to a unit vector
 - ``lookup``: the table, its index, retrieval and the out-of-distribution monitor

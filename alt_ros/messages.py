@@ -7,6 +7,7 @@ neither. The live nodes and the bag reader go through them, which is why replay 
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from alt_ros.types import (
 
 Array = NDArray[np.float64]
 
+_STAMP = {0: struct.Struct(">iI"), 1: struct.Struct("<iI")}
+_OFFSET = 4  # after the encapsulation header, whose second byte tells the byte order
+
 
 def nanoseconds(time: Any) -> int:
     """Return a Time or Duration message in ns."""
@@ -35,6 +39,19 @@ def nanoseconds(time: Any) -> int:
 def stamp_of(message: Any) -> int:
     """Return the header's stamp in ns."""
     return nanoseconds(message.header.stamp)
+
+
+def raw_stamp(raw: bytes) -> int:
+    """Return the stamp of a serialised message that begins with one (as a Header does), ns."""
+    seconds, nanoseconds = _STAMP[raw[1] & 1].unpack_from(raw, _OFFSET)
+    return int(seconds * NANOSECONDS + nanoseconds)
+
+
+def with_raw_stamp(raw: bytes, stamp: int) -> bytes:
+    """Return a serialised message that begins with a stamp, with another one (ns)."""
+    packer = _STAMP[raw[1] & 1]
+    packed = packer.pack(*divmod(stamp, NANOSECONDS))
+    return b"".join((raw[:_OFFSET], packed, memoryview(raw)[_OFFSET + packer.size :]))
 
 
 def image_of(message: Any) -> NDArray[np.uint8]:

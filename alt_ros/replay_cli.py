@@ -50,7 +50,7 @@ def replay(
         wait_for_subscribers: How long every topic's first subscriber is waited for, s.
         domain: Stay on this machine, in this DDS domain.
     """
-    from alt_ros.demonstrations.bag_schedule import ReplayOptions, parse_remap
+    from alt_ros.bags.schedule import ReplayOptions, parse_remap
     from alt_ros.nodes import graph as ros_graph
 
     if clock is not None and len(clock) > 1:

@@ -184,6 +184,11 @@ def build_package(venv, log):
         *("--cmake-args", f"-DPython3_EXECUTABLE={python}", "-DBUILD_TESTING=OFF"),
     ]
     run("[4/4] building messages and nodes (colcon)", command, log, environment)
+    installed = [venv / "lib" / "alt_ros", venv / "share" / "alt_ros"]
+    installed += venv.glob("lib/python*/site-packages/alt_ros")
+    for path in [path for folder in installed for path in folder.rglob("*")]:
+        if path.is_symlink() and not path.exists():  # of a file that was moved or deleted
+            path.unlink()
 
 
 def install_browser():

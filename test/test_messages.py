@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image as Picture
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from alt_ros.demonstrations.recording import read_definitions
+from alt_ros.bags.writing import read_definitions
 from alt_ros.errors import DataError
 from alt_ros.messages import (
     chunk_of,
@@ -21,8 +22,10 @@ from alt_ros.messages import (
     observation_of,
     opening_of,
     pose_of,
+    raw_stamp,
     stamp_of,
     transforms_of,
+    with_raw_stamp,
 )
 from alt_ros.types import Neighbour, Observation
 
@@ -271,3 +274,14 @@ def test_the_digest_tells_a_single_bit(change):
     assert observation_digest(Observation(**BASE | change)) != observation_digest(
         Observation(**BASE)
     )
+
+
+@pytest.mark.parametrize(("order", "flag"), [("<", 1), (">", 0)])
+def test_a_stamp_is_changed_in_place_and_nothing_else(order, flag):
+    rest = b"frame and everything after it"
+    raw = bytes([0, flag, 0, 0]) + struct.pack(f"{order}iI", 63, 5) + rest
+    assert raw_stamp(raw) == 63 * 10**9 + 5
+    changed = with_raw_stamp(raw, STAMP + 9)
+    assert raw_stamp(changed) == STAMP + 9
+    assert (changed[:4], changed[12:]) == (raw[:4], rest)
+    assert with_raw_stamp(changed, raw_stamp(raw)) == raw

@@ -30,8 +30,8 @@ from alt_ros.audit.decision_replay import (
 from alt_ros.audit.findings import ERROR, NOTE, Finding, findings_of, grouped
 from alt_ros.audit.flight import COPY, STAGES, Flight
 from alt_ros.audit.live_frames import LiveFrames
+from alt_ros.bags.contents import BagContents, read_contents, read_parts
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.bag_contents import BagContents, read_contents, read_parts
 from alt_ros.demonstrations.rosbag import BagTopics
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import Calibration

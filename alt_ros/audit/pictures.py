@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from alt_ros.bags.reading import read_messages
 from alt_ros.demonstrations.demonstration import Demonstration
-from alt_ros.demonstrations.rosbag import read_messages
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.errors import DataError
 from alt_ros.lookup.retrieval import RetrievalConfig

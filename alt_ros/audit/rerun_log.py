@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from alt_ros.audit.bag_topics import find_topics
 from alt_ros.audit.live_frames import MOST
 from alt_ros.audit.page import Frames
-from alt_ros.demonstrations.bag_contents import read_contents, read_parts
+from alt_ros.bags.contents import read_contents, read_parts
 from alt_ros.errors import DataError, DependencyError
 from alt_ros.messages import pose_of, transforms_of
 from alt_ros.transforms import TransformChain

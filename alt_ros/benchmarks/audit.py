@@ -12,11 +12,11 @@ from typing import Any
 from alt_ros.audit.bag_audit import audit_bag
 from alt_ros.audit.decision_replay import OBSERVATION
 from alt_ros.audit.page import Frames, write_page
+from alt_ros.bags.contents import BagContents, read_contents
+from alt_ros.bags.reading import read_raw
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.bag_contents import BagContents, read_contents
-from alt_ros.demonstrations.bag_schedule import raw_stamp, with_raw_stamp
-from alt_ros.demonstrations.raw_bag import read_raw
 from alt_ros.errors import DataError
+from alt_ros.messages import raw_stamp, with_raw_stamp
 from alt_ros.progress import Advance
 from alt_ros.report import machine
 from alt_ros.types import NANOSECONDS
@@ -68,8 +68,8 @@ def repeat_bag(source: Path, target: Path, seconds: float, progress: Advance) ->
         }
         for number in range(times):
             shift = number * (length + GAP)
-            for topic, at, raw in read_raw(source, list(connections), begin):
-                if contents.types[topic] not in WITHOUT_HEADER:
+            for topic, kind, at, raw in read_raw(source, connections, begin):
+                if kind not in WITHOUT_HEADER:
                     stamp = raw_stamp(raw)
                     if stamp < begin:
                         continue  # an answer to the episode before
@@ -82,8 +82,8 @@ def repeat_bag(source: Path, target: Path, seconds: float, progress: Advance) ->
 def _episode(source: Path, contents: BagContents) -> int:
     """Return when the last episode begins, ns; 0 where there is no pause."""
     begin = last = 0
-    for _, _, raw in read_raw(source, contents.topics_of(OBSERVATION)):
-        stamp = raw_stamp(raw)
+    for observation in read_raw(source, contents.topics_of(OBSERVATION)):
+        stamp = raw_stamp(observation.data)
         if last and abs(stamp - last) > PAUSE:
             begin = stamp - HISTORY
         last = stamp

@@ -2,7 +2,7 @@
 
 The executor runs as on a robot, on the system's clock; beside it run two cameras and the console.
 Spans without viewers and with slow ones take turns in one run of the same processes. A slow viewer
-reads a message and then waits, so that what is sent to it piles up.
+reads a message, waits, and only then says that it has seen it.
 """
 
 from __future__ import annotations
@@ -118,8 +118,10 @@ def watch_slowly(address: str, count: int) -> None:
             address, subprotocols=[Subprotocol("alt")], max_queue=1, compression=None
         ) as viewer:
             while True:
-                await viewer.recv()
+                message = await viewer.recv()
                 await asyncio.sleep(PAUSE_SECONDS)
+                if isinstance(message, str):
+                    await viewer.send("seen")
 
     async def watch_all() -> None:
         await asyncio.gather(*(watch() for _ in range(count)))

@@ -1,8 +1,8 @@
 """What the console's server answers: the page, the feed of a viewer, and requests.
 
 ``stop`` is anybody's; ``arm``, ``hold`` and ``disarm`` want the control token. Each viewer has a
-task of its own that sends the latest when the last has gone out: a slow one gets less, and nobody
-waits for it.
+task of its own that sends the latest when the viewer has answered to what was sent before: a slow
+one gets less, no older, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from alt_ros.console.server import (
 )
 
 PAGE = Path(__file__).with_name("page")
+MOST_AHEAD = 2
+"""States that a viewer may not have answered to: one on its way there, one on its way back."""
 NEEDS_TOKEN, ELSEWHERE, FULL = 4403, 4400, 1013
 _SECURITY = {
     "Content-Security-Policy": (
@@ -113,7 +115,9 @@ class ConsoleApp:
             await websocket.close(reason)
             return
         self.viewers += 1
-        tasks = [asyncio.ensure_future(t) for t in (self._feed(websocket), _leave(websocket))]
+        may_send = asyncio.Semaphore(MOST_AHEAD)
+        both = self._feed(websocket, may_send), _listen(websocket, may_send)
+        tasks = [asyncio.ensure_future(task) for task in both]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -135,10 +139,11 @@ class ConsoleApp:
             return NEEDS_TOKEN
         return FULL if self.viewers >= self._config.most_viewers else 0
 
-    async def _feed(self, websocket: WebSocket) -> None:
+    async def _feed(self, websocket: WebSocket, may_send: asyncio.Semaphore) -> None:
         viewer, period = Viewer(self._board), 1.0 / self._config.rate
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):
             while True:
+                await asyncio.wait_for(may_send.acquire(), SEND_SECONDS)
                 text = json.dumps(viewer.state(), allow_nan=False)
                 await asyncio.wait_for(websocket.send_text(text), SEND_SECONDS)
                 for shown in viewer.pictures():
@@ -148,10 +153,10 @@ class ConsoleApp:
                 await asyncio.sleep(period)
 
 
-async def _leave(websocket: WebSocket) -> None:
-    """Return when a viewer has gone; it has nothing to say."""
+async def _listen(websocket: WebSocket, may_send: asyncio.Semaphore) -> None:
+    """Return when a viewer has gone; until then it says which states it has got."""
     while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
+        may_send.release()
 
 
 def _client(request: Request) -> str:

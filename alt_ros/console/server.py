@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ACTIONS = ("stop", "arm", "hold", "disarm")
 LEAST_TOKEN = 16
 SEND_SECONDS = 10.0
-"""A viewer that takes nothing for so long is sent away."""
+"""A viewer that takes or answers nothing for so long is sent away."""
 
 
 class Answer(NamedTuple):

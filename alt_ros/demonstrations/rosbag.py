@@ -8,9 +8,7 @@ full disk) is read up to the last whole record.
 from __future__ import annotations
 
 import logging
-import os
-import struct
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alt_ros.bags.files import bag_files, find_bags, is_cut_off
+from alt_ros.bags.reading import read_messages
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.sequence import DemonstrationSequence
-from alt_ros.errors import ConfigurationError, DataError, in_one_line
+from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.geometry import arm_action, interpolate_pose
 from alt_ros.messages import image_of, opening_of, pose_of, stamp_of, transforms_of
 from alt_ros.synchronization import Match, SynchronizationConfig, Synchronizer
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 POSE_SOURCES = ("topic", "tf")
-MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
 @dataclass(frozen=True)
@@ -79,103 +78,6 @@ class BagTopics:
     def of_pose(self) -> tuple[str, ...]:
         """The topics that the pose comes from."""
         return (self.pose,) if self.pose_source == "topic" else (self.tf, self.tf_static)
-
-
-def read_messages(
-    path: Path, topics: Sequence[str] | None = None
-) -> Iterator[tuple[str, int, Any]]:
-    """Yield (topic, log time in ns, message) in log order.
-
-    Args:
-        path: Bag folder, or a bag file of its own.
-        topics: Topics to read; None reads all.
-
-    Raises:
-        DataError: The bag cannot be read.
-    """
-    parts = bag_files(path)
-    for part in parts:
-        if not is_cut_off(part):
-            yield from _read_whole(part, topics)
-            continue
-        count = yield from _read_cut_off(part, topics)
-        if count == 0 and len(parts) == 1:
-            raise DataError(
-                f"bag '{path}' was cut off before its first whole message: record it again"
-            )
-
-
-def bag_files(path: Path) -> list[Path]:
-    """Return what to read one after the other: the bag, or its files where it was not closed."""
-    if not path.is_dir():
-        return [path]
-    files = sorted((*path.glob("*.mcap"), *path.glob("*.db3")), key=lambda f: (len(f.name), f))
-    closed = (path / "metadata.yaml").is_file() and not any(map(is_cut_off, files))
-    return [path] if closed or not files else files
-
-
-def is_cut_off(path: Path) -> bool:
-    """Return whether a file is an MCAP without its end: its recorder was killed, or is at work."""
-    if path.suffix != ".mcap" or not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        start = stream.read(len(MCAP_MAGIC))
-        if path.stat().st_size <= len(MCAP_MAGIC):
-            return MCAP_MAGIC.startswith(start)
-        stream.seek(-len(MCAP_MAGIC), os.SEEK_END)
-        return start == MCAP_MAGIC != stream.read()
-
-
-def _read_whole(path: Path, topics: Sequence[str] | None) -> Iterator[tuple[str, int, Any]]:
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
-
-    try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.LATEST)) as reader:
-            chosen = [c for c in reader.connections if topics is None or c.topic in topics]
-            if not chosen:  # rosbags takes an empty choice for all
-                return
-            for connection, time, raw in reader.messages(connections=chosen):
-                yield connection.topic, time, reader.deserialize(raw, connection.msgtype)
-    except Exception as error:  # rosbags lets AssertionError, struct.error and more through
-        raise DataError(f"bag '{path}' cannot be read: {in_one_line(error)}") from error
-
-
-def _read_cut_off(
-    path: Path, topics: Sequence[str] | None
-) -> Generator[tuple[str, int, Any], None, int]:
-    """Yield what is whole; return how many messages there were, of any topic."""
-    from mcap.exceptions import McapError
-    from mcap.records import Channel, Message, Schema
-    from mcap.stream_reader import StreamReader
-    from rosbags.serde import SerdeError
-    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
-
-    store = get_typestore(Stores.EMPTY)
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, Channel] = {}
-    count = 0
-    try:
-        with path.open("rb") as stream:
-            for record in StreamReader(stream).records:
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                    store.register(get_types_from_msg(record.data.decode(), record.name))
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message):
-                    count += 1
-                    channel = channels[record.channel_id]
-                    if topics is None or channel.topic in topics:
-                        name = schemas[channel.schema_id].name
-                        message = store.deserialize_cdr(record.data, name)
-                        yield channel.topic, record.log_time, message
-    except (McapError, EOFError, ValueError, struct.error):
-        pass  # the cut
-    except (SerdeError, TypesysError, KeyError, OSError) as error:
-        raise DataError(f"bag '{path}' cannot be read: {error}") from error
-    log.warning("bag '%s' was cut off: read %d messages before the cut", path, count)
-    return count
 
 
 def _read_success(path: Path) -> bool | None:
@@ -394,22 +296,6 @@ class BagDemonstrations(DemonstrationSequence):
 
     def _load(self, index: int) -> Demonstration:
         return read_bag(self.paths[index], self._topics, self._config)
-
-
-def find_bags(path: Path) -> list[Path]:
-    """Return the bags at a path: itself, or those in the folder, by name."""
-    if is_bag(path):
-        return [path]
-    return sorted(entry for entry in path.iterdir() if is_bag(entry)) if path.is_dir() else []
-
-
-def is_bag(path: Path) -> bool:
-    """Return whether the path is a rosbag2 folder or file."""
-    if path.is_file():
-        return path.suffix in (".mcap", ".db3")
-    return path.is_dir() and (
-        (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-    )
 
 
 def open_bags(

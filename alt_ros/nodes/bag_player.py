@@ -17,8 +17,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
-from alt_ros.demonstrations.bag_contents import read_contents
-from alt_ros.demonstrations.bag_schedule import (
+from alt_ros.bags.contents import read_contents
+from alt_ros.bags.reading import latched_depths, read_raw
+from alt_ros.bags.schedule import (
     CLOCK,
     IMAGES,
     Punctuality,
@@ -27,12 +28,11 @@ from alt_ros.demonstrations.bag_schedule import (
     clock_ahead,
     frame_period,
     may_command,
-    raw_stamp,
     select_topics,
 )
-from alt_ros.demonstrations.raw_bag import latched_depths, read_raw
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.lookup.retrieval import RetrievalConfig
+from alt_ros.messages import raw_stamp
 from alt_ros.nodes.conversions import to_time
 from alt_ros.nodes.message_stamps import message_class, shift_stamps, stamps_of
 from alt_ros.nodes.node import RELIABLE
@@ -109,7 +109,7 @@ class BagPlayer:
         types = {topic: contents.types[topic] for topic in self._kinds}
         images = [topic for topic, kind in types.items() if kind in IMAGES]
         first_images = islice(read_raw(path, images, self._first), FIRST_MESSAGES)
-        frame = frame_period((topic, at) for topic, at, _ in first_images)
+        frame = frame_period((image.topic, image.time) for image in first_images)
         self.punctuality = Punctuality(round(frame / options.rate))
         self._latched = {t: d for t, d in latched_depths(path).items() if t in self._kinds}
         if TF_STATIC in self._kinds:  # a latched topic by convention, also where no bag says so
@@ -177,10 +177,10 @@ class BagPlayer:
             for topic, kind in self._kinds.items()
             if stamps_of(kind)[0] and topic not in self._latched
         }
-        for number, (topic, at, raw) in enumerate(read_raw(self._path, wanted, self._first)):
-            if topic in wanted:
-                wanted.discard(topic)
-                yield at, raw_stamp(raw)
+        for number, read in enumerate(read_raw(self._path, wanted, self._first)):
+            if read.topic in wanted:
+                wanted.discard(read.topic)
+                yield read.time, raw_stamp(read.data)
             if not wanted or number > FIRST_MESSAGES:
                 return
 
@@ -258,7 +258,7 @@ class BagPlayer:
         for topic, raw in self._latched_before():
             self._publishers[topic].publish(self._stamped(topic, raw))
         last = 0
-        for topic, at, raw in read_raw(self._path, self._kinds, self._first, self._last + 1):
+        for topic, _, at, raw in read_raw(self._path, self._kinds, self._first, self._last + 1):
             last = max(last, self._timeline.due(at, self.lap))
             if not self._sleep_until(last, stop):
                 return
@@ -273,7 +273,7 @@ class BagPlayer:
         if not self._latched or self._first == self._bag_first:
             return []
         kept = {topic: deque[bytes](maxlen=depth) for topic, depth in self._latched.items()}
-        for topic, _, raw in read_raw(self._path, self._latched, None, self._first):
+        for topic, _, _, raw in read_raw(self._path, self._latched, None, self._first):
             kept[topic].append(raw)
         return [(topic, raw) for topic, all_of in kept.items() for raw in all_of]
 

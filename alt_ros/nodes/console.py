@@ -207,10 +207,16 @@ class ConsoleNode(AltNode):
 
 
 class Requests:
-    """Asks the executor, from the server's loop."""
+    """Asks the executor, from the server's loop.
+
+    Services are not answered in the order of asking: an arm may overtake a stop, or be carried
+    out after it was given up. Such an arm is followed by a stop.
+    """
 
     def __init__(self, node: Node) -> None:
         self._clients = {name: node.create_client(Trigger, f"alt/{name}") for name in ACTIONS}
+        self._stops = 0
+        self._undoing: set[asyncio.Task[Answer]] = set()
 
     def ready(self) -> dict[str, bool]:
         """Return which services are there."""
@@ -219,28 +225,42 @@ class Requests:
     async def __call__(self, action: str) -> Answer:
         """Ask for an action; a stop is asked for again until it is answered."""
         client = self._clients[action]
+        self._stops += action == "stop"
         if not client.service_is_ready():
             return Answer(False, f"{action}: the executor is not there", 503)
-        again = STOP_AGAIN_SECONDS if action == "stop" else ANSWER_SECONDS
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
+        answered: asyncio.Future[Trigger.Response] = loop.create_future()
+        take = partial(self._take, action, self._stops, answered)
 
-        def on_answer(future: Any) -> None:
-            loop.call_soon_threadsafe(_settle, answered, future)
+        def ask() -> None:
+            future = client.call_async(Trigger.Request())
+            future.add_done_callback(partial(loop.call_soon_threadsafe, take))
 
+        ask()
         deadline = loop.time() + ANSWER_SECONDS
-        while not answered.done() and loop.time() < deadline:
-            client.call_async(Trigger.Request()).add_done_callback(on_answer)
+        while not answered.done() and (left := deadline - loop.time()) > 0:
+            again = min(left, STOP_AGAIN_SECONDS) if action == "stop" else left
             await asyncio.wait([answered], timeout=again)
+            if action == "stop" and not answered.done():
+                ask()
         if not answered.done():
+            answered.cancel()
             return Answer(False, f"{action}: no answer for {ANSWER_SECONDS:g} s", 504)
         response = answered.result()
         return Answer(response.success, response.message)
 
-
-def _settle(answered: asyncio.Future[Any], future: Any) -> None:
-    if not answered.done() and future.exception() is None:
-        answered.set_result(future.result())
+    def _take(
+        self, action: str, stops: int, answered: asyncio.Future[Trigger.Response], future: Any
+    ) -> None:
+        if future.exception() is not None:
+            return
+        late = answered.cancelled() or stops != self._stops
+        if action == "arm" and late and future.result().success:
+            task = asyncio.ensure_future(self("stop"))
+            self._undoing.add(task)
+            task.add_done_callback(self._undoing.discard)
+        if not answered.done():
+            answered.set_result(future.result())
 
 
 def _jpeg(raw: bytes, kind: type[Any]) -> bytes:

@@ -15,7 +15,7 @@ from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile
 
-from alt_ros.demonstrations.recording import EpisodeWriter, read_definitions
+from alt_ros.bags.writing import EpisodeWriter, read_definitions
 from alt_ros.errors import ConfigurationError, DataError
 from alt_ros.nodes.node import AltNode, run
 from alt_ros.nodes.parameters import parameter

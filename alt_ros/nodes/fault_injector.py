@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 import math
 import random
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
 from alt_ros.errors import ConfigurationError
+from alt_ros.messages import raw_stamp, with_raw_stamp
 from alt_ros.msg import ActionChunk
 from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
 from alt_ros.nodes.parameters import parameter
@@ -40,8 +40,6 @@ STREAMS: dict[str, tuple[Any, Any]] = {
 }
 MEASURED = ("wrist/image_raw", "third_person/image_raw", "eef_pose", "gripper_state")
 KEPT_STAMPS = 100
-_STAMP = struct.Struct("<iI")
-_STAMP_OFFSET = 4  # of a message that begins with a Header, after the encapsulation
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def _stop(stream: Stream, raw: bytes) -> None:
 
 
 def _shift(stream: Stream, raw: bytes) -> bytes:
-    return with_stamp(raw, stamp_in(raw) + round(stream.amount * NANOSECONDS))
+    return with_raw_stamp(raw, raw_stamp(raw) + round(stream.amount * NANOSECONDS))
 
 
 def _lengthen(stream: Stream, raw: bytes) -> bytes | None:
@@ -100,7 +98,7 @@ def _lengthen(stream: Stream, raw: bytes) -> bytes | None:
         chunk = deserialize_message(raw, stream.kind)
         chunk.actions = chunk.actions[: _columns(chunk)] * int(stream.amount)
         stream.kept = serialize_message(chunk)
-    return with_stamp(stream.kept, stamp_in(raw))
+    return with_raw_stamp(stream.kept, raw_stamp(raw))
 
 
 def _on_message(alter: Callable[[Any, float], None]) -> Callable[[Stream, bytes], bytes]:
@@ -185,19 +183,6 @@ poses, openings and chunks; ``move`` (metres), ``lengthen`` (to rows), ``narrow`
 ``widen`` (to arms) for chunks."""
 
 
-def stamp_in(raw: bytes) -> int:
-    """Return the stamp of a serialised message that begins with a Header, ns."""
-    seconds, nanoseconds = _STAMP.unpack_from(raw, _STAMP_OFFSET)
-    return int(seconds * NANOSECONDS + nanoseconds)
-
-
-def with_stamp(raw: bytes, stamp: int) -> bytes:
-    """Return a serialised message that begins with a Header, with another stamp (ns)."""
-    changed = bytearray(raw)
-    _STAMP.pack_into(changed, _STAMP_OFFSET, *divmod(stamp, NANOSECONDS))
-    return bytes(changed)
-
-
 class FaultInjector(AltNode):
     """A tool for drills: pass streams through, and damage them when ~/set_fault says so."""
 
@@ -234,7 +219,7 @@ class FaultInjector(AltNode):
         stream.count += 1
         out: bytes | None = raw
         if self.parameters.restamp and topic in MEASURED:
-            out = with_stamp(raw, self._system_stamp(stamp_in(raw)))
+            out = with_raw_stamp(raw, self._system_stamp(raw_stamp(raw)))
         if stream.fault:
             out = FAULTS[stream.fault](stream, out or b"")
         if out is not None:

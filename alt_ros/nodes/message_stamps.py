@@ -10,9 +10,8 @@ from typing import Any
 
 from rclpy.serialization import deserialize_message, serialize_message
 
-from alt_ros.demonstrations.bag_schedule import raw_stamp, with_raw_stamp
 from alt_ros.errors import ConfigurationError
-from alt_ros.messages import nanoseconds
+from alt_ros.messages import nanoseconds, raw_stamp, with_raw_stamp
 from alt_ros.nodes.conversions import to_time
 
 TIME = "builtin_interfaces/Time"

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 
-from alt_ros.demonstrations.bag_schedule import ReplayOptions
+from alt_ros.bags.schedule import ReplayOptions
 from alt_ros.errors import AltError, ConfigurationError
 from alt_ros.nodes.bag_player import BagPlayer
 from alt_ros.nodes.node import SIGNAL_PERIOD, AltNode, run

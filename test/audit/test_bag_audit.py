@@ -38,9 +38,9 @@ from test_rosbag import (
 )
 
 from alt_ros.audit.bag_audit import AuditConfig, audit_bag
+from alt_ros.bags.contents import read_contents
 from alt_ros.bundle import Bundle
 from alt_ros.cli import main
-from alt_ros.demonstrations.bag_contents import read_contents
 from alt_ros.demonstrations.rosbag import BagTopics
 from alt_ros.errors import DataError
 

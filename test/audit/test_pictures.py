@@ -23,8 +23,8 @@ from alt_ros.audit.pictures import (
     save_png,
     save_video,
 )
+from alt_ros.bags.writing import EpisodeWriter, read_definitions
 from alt_ros.demonstrations.demonstration import Demonstration
-from alt_ros.demonstrations.recording import EpisodeWriter, read_definitions
 from alt_ros.demonstrations.store import DemonstrationStore, write_store
 from alt_ros.errors import DataError
 from alt_ros.types import NANOSECONDS, ActionLayout, Observation

@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "demonstrations"))
 from bundles import write_small_bundle
 from test_rosbag import messages, record
 
+from alt_ros.bags.contents import read_contents
+from alt_ros.bags.reading import read_raw
 from alt_ros.benchmarks.audit import GAP, measure_audit, repeat_bag
-from alt_ros.demonstrations.bag_contents import read_contents
-from alt_ros.demonstrations.bag_schedule import raw_stamp
-from alt_ros.demonstrations.raw_bag import read_raw
 from alt_ros.errors import DataError
+from alt_ros.messages import raw_stamp
 from alt_ros.types import NANOSECONDS
 
 torch.set_num_threads(1)
@@ -35,16 +35,12 @@ def test_every_message_comes_again_later_and_so_does_its_stamp(tmp_path):
     assert seconds == pytest.approx((long.last - long.first) / NANOSECONDS)
     assert seconds >= 10.0 - GAP / NANOSECONDS
     period = short.last - short.first + GAP
-    first, again = (
-        [(topic, at, raw) for topic, at, raw in read_raw(path, list(short.types))]
-        for path in (source, tmp_path / "long")
-    )
+    first, again = list(read_raw(source)), list(read_raw(tmp_path / "long"))
     last = again[-len(first) :]
-    assert [(topic, at + (times - 1) * period) for topic, at, _ in first] == [
-        (topic, at) for topic, at, _ in last
-    ]
-    stamped = next(k for k, (topic, _, _) in enumerate(first) if topic == "/eef_pose")
-    assert raw_stamp(last[stamped][2]) - raw_stamp(first[stamped][2]) == (times - 1) * period
+    later = (times - 1) * period
+    assert [(m.topic, m.time + later) for m in first] == [(m.topic, m.time) for m in last]
+    stamped = next(k for k, message in enumerate(first) if message.topic == "/eef_pose")
+    assert raw_stamp(last[stamped].data) - raw_stamp(first[stamped].data) == later
 
 
 def test_the_audit_of_the_long_bag_is_measured_and_the_bag_is_kept(tmp_path):

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pytest
 
@@ -22,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from alt_ros.console import app as app_module
-from alt_ros.console.app import ELSEWHERE, FULL, NEEDS_TOKEN, PAGE
+from alt_ros.console.app import ELSEWHERE, FULL, MOST_AHEAD, NEEDS_TOKEN, PAGE
 from alt_ros.console.board import Board, DecisionReport, ExecutorReport, Picture
 from alt_ros.console.server import (
     Answer,
@@ -119,6 +120,13 @@ def states(viewer: ClientConnection) -> Iterator[dict]:
         message = viewer.recv(timeout=5.0)
         if isinstance(message, str):
             yield json.loads(message)
+            viewer.send("seen")
+
+
+def next_picture(viewer: ClientConnection) -> bytes:
+    while isinstance(message := viewer.recv(timeout=5.0), str):
+        viewer.send("seen")
+    return message
 
 
 def events(console: Console) -> list[str]:
@@ -193,9 +201,7 @@ def test_a_viewer_gets_the_history_and_then_what_is_new(console):
 def test_pictures_come_with_what_they_are(console):
     with console.watch() as viewer:
         console.board.picture(Picture("wrist", 7, lambda: b"\xff\xd8 jpeg"))
-        message = viewer.recv(timeout=5.0)
-        while isinstance(message, str):
-            message = viewer.recv(timeout=5.0)
+        message = next_picture(viewer)
         (size,) = struct.unpack(">I", message[:4])
         assert json.loads(message[4 : 4 + size]) == {
             "picture": "live",
@@ -264,12 +270,30 @@ def test_a_viewer_that_does_not_read_gets_less_holds_nobody_up_and_is_sent_away(
             while console.server.viewers == 2:
                 assert time.monotonic() < deadline
                 console.board.picture(Picture("wrist", seen + 1, lambda: picture))
-                message = awake.recv(timeout=1.0)
-                while isinstance(message, str):
-                    message = awake.recv(timeout=1.0)
+                next_picture(awake)
                 seen += 1
             assert seen > 20
             assert console.post("stop")[0] == 200
+
+
+def test_a_slow_viewer_gets_less_but_nothing_old(console):
+    """However much its socket would take: what it reads was made when it had read the last."""
+    with console.watch(max_queue=None) as viewer:
+        made, read = [], []
+        for state in islice(states(viewer), 12):
+            made.append(state["time"])
+            read.append(time.time())
+            time.sleep(0.2)
+        assert all(at > before for at, before in zip(made[MOST_AHEAD:], read, strict=False))
+
+
+def test_a_viewer_that_does_not_answer_is_sent_away(monkeypatch):
+    monkeypatch.setattr(app_module, "SEND_SECONDS", 0.5)
+    with serving(rate=50.0) as console, console.watch() as viewer:
+        got: list[str | bytes] = []
+        with pytest.raises(ConnectionClosed):
+            got.extend(viewer)
+        assert len(got) == MOST_AHEAD
 
 
 def test_when_the_server_ends_its_viewers_know(console):

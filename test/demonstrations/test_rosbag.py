@@ -14,14 +14,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from alt_ros.demonstrations.recording import EpisodeWriter
+from alt_ros.bags.files import find_bags, is_bag
+from alt_ros.bags.reading import read_messages
+from alt_ros.bags.writing import EpisodeWriter
 from alt_ros.demonstrations.rosbag import (
     BagTopics,
-    find_bags,
-    is_bag,
     open_bags,
     read_bag,
-    read_messages,
     replay_observations,
 )
 from alt_ros.errors import ConfigurationError, DataError
@@ -436,6 +435,16 @@ def test_a_cut_off_bag_without_commands_uses_the_measured_pose(tmp_path, caplog)
     np.testing.assert_array_equal(
         split_arm_action(demonstration.actions, 1)[1], demonstration.grippers
     )
+    assert "was cut off" in caplog.text
+
+
+def test_an_sqlite_bag_that_was_cut_off_is_read_up_to_the_cut(tmp_path, caplog):
+    bag = record_sqlite(tmp_path / "episode", messages(size_of=lambda frame: LARGE))
+    (file,) = bag.glob("*.db3")
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.7)])
+    demonstration = read_bag(bag)
+    assert 0.5 * FRAMES < len(demonstration) < FRAMES
+    assert demonstration.stamps.tolist() == [stamp_of_frame(k) for k in range(len(demonstration))]
     assert "was cut off" in caplog.text
 
 

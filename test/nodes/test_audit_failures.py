@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from rosgraph_msgs.msg import Clock
 
+from alt_ros.bags.contents import read_contents
 from alt_ros.benchmarks.closed_loop import reset_trial
 from alt_ros.benchmarks.drill_rig import arm
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.bag_contents import read_contents
 from alt_ros.messages import nanoseconds
 from alt_ros.nodes.drill_console import DrillConsole
 from alt_ros.nodes.graph import Graph

@@ -341,7 +341,7 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_came_before(
 ) -> None:
     from alt_ros.srv import StartRecording, StopRecording
 
-    from alt_ros.demonstrations.rosbag import read_messages
+    from alt_ros.bags.reading import read_messages
 
     disk = tmp_path / "disk"
     disk.mkdir()

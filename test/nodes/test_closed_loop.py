@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from alt_ros.audit.bag_audit import audit_bag
+from alt_ros.bags.reading import read_messages
 from alt_ros.benchmarks.closed_loop import reset_trial, run_trial, start_recording
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.rosbag import BagTopics, read_messages, replay_observations
+from alt_ros.demonstrations.rosbag import BagTopics, replay_observations
 from alt_ros.lookup.retrieval import RetrievalConfig
 from alt_ros.messages import (
     decision_of,

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,29 @@ def test_what_the_executor_refuses_is_told_with_its_reason(cell):
     status, answer = cell.post("hold", TOKEN)
     assert (status, answer["success"]) == (200, False)
     assert answer["message"] == "nothing to hold: the state is idle"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("then", ["stop", "give up"])
+def test_an_arm_that_comes_late_is_taken_back(cell, then):
+    """An executor that stood still finds an arm and a stop before it, in any order."""
+    disarm(cell.operator)
+    reset(cell.operator)
+    executor = cell.graph.process("executor")
+    with ThreadPoolExecutor() as asking:
+        executor.send_signal(signal.SIGSTOP)
+        asked = [asking.submit(cell.post, "arm", TOKEN)]
+        if then == "stop":
+            time.sleep(0.1)
+            asked.append(asking.submit(cell.post, "stop"))
+            time.sleep(0.1)
+        else:
+            assert asked[0].result()[0] == 504
+        executor.send_signal(signal.SIGCONT)
+        answers = [future.result() for future in asked]
+    cell.is_state("stopped")
+    time.sleep(1.0)
+    assert cell.operator.state.state == "stopped", answers
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from alt_ros.demonstrations.rosbag import read_messages
+from alt_ros.bags.reading import read_messages
 from alt_ros.messages import stamp_of
 from alt_ros.nodes.conversions import to_time
 from alt_ros.nodes.graph import Graph

@@ -12,9 +12,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from alt_ros.bags.reading import read_messages
 from alt_ros.benchmarks.closed_loop import evaluate_in_graph, reset_trial, run_trial
 from alt_ros.bundle import Bundle
-from alt_ros.demonstrations.rosbag import read_messages
 from alt_ros.demonstrations.store import DemonstrationStore
 from alt_ros.messages import chunk_of, observation_of, stamp_of
 from alt_ros.nodes.graph import Graph, policy_nodes

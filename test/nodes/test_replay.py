@@ -39,7 +39,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float64
 from visualization_msgs.msg import Marker, MarkerArray
 
-from alt_ros.demonstrations.bag_schedule import ReplayOptions
+from alt_ros.bags.schedule import ReplayOptions
 from alt_ros.errors import AltError, ConfigurationError, DataError
 from alt_ros.messages import nanoseconds, stamp_of
 from alt_ros.nodes.bag_player import LAP_GAP, BagPlayer

@@ -48,6 +48,7 @@ export class Feed {
       if (socket !== this.socket) return;
       this.heardAt = now();
       guarded(() => (typeof data === "string" ? this.readText(data) : this.readPicture(data)));
+      if (typeof data === "string") socket.send("seen");  // the next is sent when this one has come
     });
     socket.addEventListener("close", ({ code }) => {
       if (socket !== this.socket) return;

@@ -14,8 +14,8 @@ import pytest
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from alt_ros.demonstrations.recording import EpisodeWriter, read_definitions
-from alt_ros.demonstrations.rosbag import read_messages
+from alt_ros.bags.reading import read_messages
+from alt_ros.bags.writing import EpisodeWriter, read_definitions
 from alt_ros.errors import DataError
 
 MESSAGES = Path(__file__).parents[2] / "msg"
@@ -208,7 +208,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_is_written(tmp_p
     assert not (tmp_path / "episode").exists()
 
 
-def test_recording_stops_while_the_bag_can_still_be_closed(small_disk):
+def test_writing_stops_while_the_bag_can_still_be_closed(small_disk):
     bag = writer(small_disk / "episode", min_free_bytes=4 << 20)
     count = write_blocks(bag, 100)
     assert 20 <= count < 50
@@ -252,7 +252,7 @@ def test_an_episode_is_discarded_from_a_full_disk_too(small_disk):
 RECORDER = """
 import sys
 from pathlib import Path
-from test_recording import BLOCK, writer
+from test_writing import BLOCK, writer
 bag = writer(Path(sys.argv[1]))
 for k in range(10**6):
     bag.write("/block", "std_msgs/msg/UInt8MultiArray", 1000 + k, BLOCK)

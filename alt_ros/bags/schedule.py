@@ -7,7 +7,6 @@ Notation: ``time`` is when a message was logged, ``stamp`` what its header says,
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,9 +35,6 @@ COMMAND_TYPES = (
     "sensor_msgs/msg/Joy",
 )
 ROS_TYPES = ("rcl_interfaces/", "diagnostic_msgs/", "lifecycle_msgs/", "rosbag2_interfaces/")
-
-_STAMP = {0: struct.Struct(">iI"), 1: struct.Struct("<iI")}
-_OFFSET = 4  # after the encapsulation header, whose second byte tells the byte order
 
 
 @dataclass(frozen=True)
@@ -212,19 +208,6 @@ def clock_ahead(first_messages: Iterable[tuple[int, int]]) -> int:
     ahead = [stamp - time for time, stamp in first_messages if stamp]
     least = min(ahead, key=abs, default=0)
     return least if abs(least) > OTHER_CLOCK else 0
-
-
-def raw_stamp(raw: bytes) -> int:
-    """Return the stamp of a serialised message that begins with one (as a Header does), ns."""
-    seconds, nanoseconds = _STAMP[raw[1] & 1].unpack_from(raw, _OFFSET)
-    return int(seconds * NANOSECONDS + nanoseconds)
-
-
-def with_raw_stamp(raw: bytes, stamp: int) -> bytes:
-    """Return a serialised message that begins with a stamp, with another one (ns)."""
-    packer = _STAMP[raw[1] & 1]
-    packed = packer.pack(*divmod(stamp, NANOSECONDS))
-    return b"".join((raw[:_OFFSET], packed, memoryview(raw)[_OFFSET + packer.size :]))
 
 
 def frame_period(images: Iterable[tuple[str, int]]) -> int:

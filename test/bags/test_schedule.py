@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
-from alt_ros.demonstrations.bag_schedule import (
+from alt_ros.bags.schedule import (
     Punctuality,
     ReplayOptions,
     Timeline,
@@ -14,9 +12,7 @@ from alt_ros.demonstrations.bag_schedule import (
     frame_period,
     may_command,
     parse_remap,
-    raw_stamp,
     select_topics,
-    with_raw_stamp,
 )
 from alt_ros.errors import ConfigurationError
 from alt_ros.types import NANOSECONDS
@@ -149,17 +145,6 @@ def test_stamps_of_another_clock_are_taken_as_bag_time():
     shifted = Timeline(NOW, NOW + NANOSECONDS, origin=2 * NOW, ahead=ahead)
     assert shifted.stamp(START + 7) == 2 * NOW + 7
     assert clock_ahead([]) == 0
-
-
-@pytest.mark.parametrize(("order", "flag"), [("<", 1), (">", 0)])
-def test_a_stamp_is_changed_in_place_and_nothing_else(order, flag):
-    rest = b"frame and everything after it"
-    raw = bytes([0, flag, 0, 0]) + struct.pack(f"{order}iI", 63, 5) + rest
-    assert raw_stamp(raw) == 63 * NANOSECONDS + 5
-    changed = with_raw_stamp(raw, NOW + 9)
-    assert raw_stamp(changed) == NOW + 9
-    assert (changed[:4], changed[12:]) == (raw[:4], rest)
-    assert with_raw_stamp(changed, raw_stamp(raw)) == raw
 
 
 def test_frame_period_is_that_of_the_fastest_camera():

@@ -1,0 +1,1 @@
+"""rosbag2 files without ROS: what they hold, reading them, damaged ones too, and writing."""
