@@ -17,7 +17,9 @@ The rooms, from the ground up; a room imports only rooms named before it:
   be sent, whether the arm gets there, all together
 - ``control_loop``, ``joint_space``: a punctual thread, and commanded poses as joint positions
 - ``simulation``: the cup scene, its expert, scenarios and roll-outs
-- ``audit``: what a policy recalled, held against what was demonstrated
+- ``memorisation``: how much of what a policy did was demonstrated
+- ``pictures``: what is drawn of episodes, of what was recalled and of the monitor
+- ``audit``: a bag through the live code again, and the page of what went wrong
 - ``console``: the operator's page, and the server that shows it
 - ``nodes``: the only room that knows rclpy and messages
 - ``benchmarks``: what ``alt bench`` runs, the nodes included

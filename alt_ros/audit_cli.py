@@ -62,9 +62,9 @@ def audit(
     """
     from alt_ros.audit.bag_audit import audit_bag, frames_shown
     from alt_ros.audit.page import Frames, write_page
-    from alt_ros.audit.recalled import store_beside
     from alt_ros.audit.rerun_log import paths_in_bag, require_rerun, run_of_audit, write_recording
     from alt_ros.bundle import Bundle
+    from alt_ros.pictures.recalled import store_beside
     from alt_ros.types import NANOSECONDS
 
     if rerun is not None:
@@ -149,7 +149,7 @@ def _recalled(
 ) -> dict[tuple[int, int], list[bytes]]:
     """Return pictures of demonstration frames; empty where there is no store with these views."""
     from alt_ros.audit.live_frames import MOST
-    from alt_ros.audit.recalled import RecalledPictures
+    from alt_ros.pictures.recalled import RecalledPictures
 
     pictures = RecalledPictures.open(store, views)
     if pictures is None:

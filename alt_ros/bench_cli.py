@@ -163,8 +163,8 @@ def bench_ood(
         plot: Draw what the monitor does and the AUROC of every score into this PNG.
         json: Where the figures go.
     """
-    from alt_ros.audit.monitor_picture import draw_monitor
     from alt_ros.benchmarks.ood import bench_ood as run
+    from alt_ros.pictures.monitor import draw_monitor
 
     with progress_bar(console, "episodes without the monitor") as progress:
         values = run(

@@ -99,8 +99,8 @@ def data_inspect(
         sheet: Draw a contact sheet into this PNG.
         sheet_episodes: Episodes on the contact sheet.
     """
-    from alt_ros.audit.pictures import save_png
     from alt_ros.demonstrations.inspection import contact_sheet, summarize
+    from alt_ros.pictures.sheets import save_png
 
     demonstrations = _demonstrations(source, rate)
     total = len(demonstrations)
@@ -263,8 +263,8 @@ def calibrate(
 
     import numpy as np
 
-    from alt_ros.audit.calibration_picture import draw_calibration
     from alt_ros.bundle import Bundle
+    from alt_ros.pictures.calibration import draw_calibration
     from alt_ros.training.alt_bundle import calibrate_table, embed_episodes
 
     loaded = Bundle.load(bundle, encoder=episodes is not None, device=device)

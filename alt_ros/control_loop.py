@@ -27,7 +27,7 @@ from alt_ros.types import NANOSECONDS
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 # The loop wakes this much early, for the time that other threads may keep the interpreter's lock,
 # and waits for the deadline with the lock in hand, ns; never more than a tenth of the period.
-_EARLY = 400_000
+_EARLY = 800_000
 # A thread that is asked for the lock gives it up after this time, seconds.
 _SWITCH_INTERVAL = 0.00001
 

@@ -226,7 +226,7 @@ def closed_loop_stage(
     options: DemoOptions, folder: Path, variables: dict[str, str], console: Console
 ) -> dict[str, Any]:
     """Run the graph in closed loop; return the episodes' and the latencies' figures."""
-    from alt_ros.audit.pictures import save_episode_pictures
+    from alt_ros.pictures.sheets import save_episode_pictures
 
     runs = folder / "runs"
     shutil.rmtree(runs, ignore_errors=True)

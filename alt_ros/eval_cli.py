@@ -60,12 +60,12 @@ def evaluate_command(
             recording into this .rrd; needs rerun-sdk.
         json: Where the figures go.
     """
-    from alt_ros.audit.recalled import RecalledPictures, store_beside
     from alt_ros.audit.recorded_trial import record_trial
     from alt_ros.audit.rerun_log import Run, require_rerun, write_recording
     from alt_ros.benchmarks.closed_loop import evaluate_in_graph
     from alt_ros.benchmarks.evaluation import evaluate, evaluate_unwatched, with_retrieval
     from alt_ros.bundle import Bundle
+    from alt_ros.pictures.recalled import RecalledPictures, store_beside
     from alt_ros.policies.registry import InferenceConfig
     from alt_ros.simulation.scenarios import SCENARIOS
     from alt_ros.simulation.scenarios import scenario as find_scenario

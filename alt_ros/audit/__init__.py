@@ -1,1 +1,1 @@
-"""What a policy recalled and did, held against what was demonstrated."""
+"""A bag through the live code again: what was recalled and sent, why, and what went wrong."""

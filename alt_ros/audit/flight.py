@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from alt_ros.audit.command_replay import DIFFERS, FOLLOWS, UNKNOWN, CommandReplay
 from alt_ros.audit.commands import SENDING, CommandAudit, Motion
-from alt_ros.audit.similarity import copy_score
-from alt_ros.audit.trajectory_distance import DTW, Trajectory, TrajectoryDistance
 from alt_ros.lookup.table import Table
+from alt_ros.memorisation.similarity import copy_score
+from alt_ros.memorisation.trajectory_distance import DTW, Trajectory, TrajectoryDistance
 from alt_ros.messages import chunk_of, nanoseconds, opening_of, pose_of, stamp_of
 from alt_ros.receding_horizon import HorizonConfig
 from alt_ros.safety import SafetyLimits

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from alt_ros.pictures.jpeg import to_jpeg
 from alt_ros.types import Observation
 
 MOST = 1_200
-HEIGHT = 160
-QUALITY = 70
 
 
 class _Frame(NamedTuple):
@@ -72,13 +67,3 @@ class LiveFrames:
         images = observation.images
         pictures = [to_jpeg(images[view]) if view in images else b"" for view in self._views]
         return _Frame(at, observation.stamp, pictures)
-
-
-def to_jpeg(image: NDArray[np.uint8], most: int = HEIGHT) -> bytes:
-    """Return an RGB image (H, W, 3) as a JPEG at most ``most`` pixels high."""
-    height, width = image.shape[:2]
-    if height > most:
-        size = max(round(width * most / height), 1), most
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

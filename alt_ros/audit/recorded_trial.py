@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from alt_ros.audit.live_frames import to_jpeg
 from alt_ros.audit.page import Frames
-from alt_ros.audit.recalled import RecalledPictures
 from alt_ros.audit.rerun_log import CUP, INFO, MEASURED, WARN, Path3D, Run, Said
 from alt_ros.bundle import Bundle
+from alt_ros.pictures.jpeg import to_jpeg
+from alt_ros.pictures.recalled import RecalledPictures
 from alt_ros.policies.alt import AltPolicy
 from alt_ros.policies.policy import PolicyOutput
 from alt_ros.policies.registry import ALT, InferenceConfig, load_policy

@@ -31,40 +31,19 @@ DOMAIN = 42
 READY = "ready"
 STOP_SECONDS = 20.0
 
-# Shared memory would go past the network.
-_UDP_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
-<dds xmlns="http://www.eprosima.com">
-  <profiles>
-    <transport_descriptors>
-      <transport_descriptor>
-        <transport_id>alt_udp</transport_id>
-        <type>UDPv4</type>
-      </transport_descriptor>
-    </transport_descriptors>
-    <participant profile_name="alt_participant" is_default_profile="true">
-      <rtps>
-        <userTransports><transport_id>alt_udp</transport_id></userTransports>
-        <useBuiltinTransports>false</useBuiltinTransports>
-      </rtps>
-    </participant>
-  </profiles>
-</dds>
-"""
-
 
 class Link:
     """A namespace for a node, joined to the bridge of the one that this process is in.
 
     Args:
         number: Of the address; unlike other links'.
-        folder: For the node's DDS profile.
 
     Attributes:
         wrapper: Command that starts a process in the namespace.
         variables: Environment of the process.
     """
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int) -> None:
         from alt_ros.nodes import graph as ros_graph
 
         self._interface = f"alt-{number}"
@@ -79,10 +58,8 @@ class Link:
         _do([*self.wrapper, "ip", "address", "add", f"{SUBNET}{number}/24", "dev", peer])
         _do([*self.wrapper, "ip", "link", "set", peer, "up"])
         _do([*self.wrapper, "ip", "link", "set", "lo", "up"])
-        profile = folder / "udp_only.xml"
-        profile.write_text(_UDP_ONLY, encoding="utf-8")
-        name, _ = ros_graph.dds_profile()
-        self.variables = {name: str(profile)}
+        self.variables: dict[str, str] = {}
+        ros_graph.leave_shared_memory(self.variables)  # it would go past the network
 
     def _await_namespace(self) -> None:
         own = Path("/proc/self/ns/net").readlink()
@@ -188,7 +165,7 @@ def main() -> None:
     folder = log_folder / "network"
     with contextlib.ExitStack() as stack:
         try:
-            links = _links(folder, stack)
+            links = _links(stack)
         except AltError as error:
             raise SystemExit(str(error)) from None
         print(READY, flush=True)
@@ -198,14 +175,14 @@ def main() -> None:
             print(json.dumps(asdict(rig.run(drills[line.strip()]))), flush=True)
 
 
-def _links(folder: Path, stack: contextlib.ExitStack) -> dict[str, Link]:
+def _links(stack: contextlib.ExitStack) -> dict[str, Link]:
     _do(["ip", "link", "set", "lo", "up"])
     _do(["ip", "link", "add", BRIDGE, "type", "bridge"])
     _do(["ip", "address", "add", f"{SUBNET}1/24", "dev", BRIDGE])
     _do(["ip", "link", "set", BRIDGE, "up"])
     links: dict[str, Link] = {}
     for number, node in enumerate(CUT_NODES, start=2):
-        links[node] = Link(number, folder)
+        links[node] = Link(number)
         stack.callback(links[node].close)
     return links
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.audit.pictures import BACKGROUND, grid, label, save_png
 from alt_ros.errors import ConfigurationError
+from alt_ros.pictures.sheets import BACKGROUND, grid, label, save_png
 from alt_ros.policies.policy import Policy
 from alt_ros.progress import Advance
 from alt_ros.report import machine

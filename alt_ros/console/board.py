@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from alt_ros.audit.recalled import RecalledPictures
+from alt_ros.pictures.recalled import RecalledPictures
 
 HISTORY_SECONDS = 60.0
 MOST_DECISIONS = 6_000

@@ -73,9 +73,9 @@ def expectation_of(bundle: Bundle) -> BundleExpectation:
 
 def _demonstrated(bundle: Bundle) -> dict[str, tuple[int, int]]:
     """Return the sizes of the demonstrations' images, where their store lies beside the bundle."""
-    from alt_ros.audit.recalled import store_beside
     from alt_ros.demonstrations.store import DemonstrationStore, is_store
     from alt_ros.errors import DataError
+    from alt_ros.pictures.recalled import store_beside
 
     store = store_beside(bundle.path, bundle.provenance)
     if not is_store(store):

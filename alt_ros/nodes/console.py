@@ -24,8 +24,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from alt_ros.audit.live_frames import to_jpeg
-from alt_ros.audit.recalled import RecalledPictures, store_beside
 from alt_ros.bundle import Bundle
 from alt_ros.console.board import (
     Board,
@@ -47,6 +45,8 @@ from alt_ros.msg import ActionChunk, ExecutorState, OodFlag
 from alt_ros.nodes.console_parameters import TOKEN_VARIABLE, ConsoleParameters
 from alt_ros.nodes.conversions import decode
 from alt_ros.nodes.node import NEWEST, AltNode, run
+from alt_ros.pictures.jpeg import to_jpeg
+from alt_ros.pictures.recalled import RecalledPictures, store_beside
 
 # What the graph sends reliably is read so that a console that stands still holds nobody up.
 SEEN = QoSProfile(

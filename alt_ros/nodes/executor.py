@@ -30,6 +30,7 @@ from alt_ros.nodes.control_ticks import ClockTicks, LoopTicks
 from alt_ros.nodes.executor_chunks import read_chunk, subscribe_chunks
 from alt_ros.nodes.executor_parameters import ExecutorParameters
 from alt_ros.nodes.executor_status import ExecutorStatus
+from alt_ros.nodes.graph import leave_shared_memory
 from alt_ros.nodes.node import COMMAND, RELIABLE, SENSOR, AltNode, run
 from alt_ros.safety import AfterOod, Role
 from alt_ros.types import NANOSECONDS
@@ -234,7 +235,8 @@ class ExecutorNode(AltNode):
 
 
 def main() -> int:
-    """Run the node."""
+    """Run the node; what it sends must not wait for whoever receives it."""
+    leave_shared_memory()
     return run(ExecutorNode)
 
 

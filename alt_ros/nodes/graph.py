@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alt_ros.errors import AltError, DependencyError
 
+DISCOVERY_RANGE, LOCALHOST = "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"
 STOP_SECONDS = 5.0
 START_SECONDS = 30.0
 
@@ -83,7 +84,7 @@ def environment(*, local_domain: int | None = None) -> dict[str, str]:
     variables.setdefault(name, str(profile))
     if local_domain is not None:
         variables["ROS_DOMAIN_ID"] = str(local_domain)
-        variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        variables[DISCOVERY_RANGE] = LOCALHOST
     return variables
 
 
@@ -97,6 +98,25 @@ def dds_profile() -> tuple[str, Path]:
     old = any((p / "share" / "fastrtps").is_dir() for p in (*_ament_prefixes(), prefix()))
     name = "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
     return name, share() / "config" / "fastdds.xml"
+
+
+def leave_shared_memory(variables: MutableMapping[str, str] = os.environ) -> None:
+    """Take no part in DDS's shared memory; a profile that somebody else has set stays.
+
+    Args:
+        variables: Environment of the process to come, or of this one before rclpy starts.
+
+    Raises:
+        DependencyError: The package was installed as a library, without its nodes.
+    """
+    name, usual = dds_profile()
+    if variables.get(name, str(usual)) != str(usual):
+        return
+    own = "fastdds_control.xml"
+    if variables.get(DISCOVERY_RANGE) == LOCALHOST:  # to which rmw_fastrtps adds shared memory
+        variables[DISCOVERY_RANGE] = "SYSTEM_DEFAULT"
+        own = "fastdds_control_localhost.xml"
+    variables[name] = str(usual.with_name(own))
 
 
 class Graph:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.audit.similarity import MIN_SAMPLES, TrainingTrajectories, copy_score
-from alt_ros.audit.trajectory_distance import Trajectory
+from alt_ros.memorisation.similarity import MIN_SAMPLES, TrainingTrajectories, copy_score
+from alt_ros.memorisation.trajectory_distance import Trajectory
 from alt_ros.studies.rollouts import Rollouts
 from alt_ros.types import ActionLayout
 

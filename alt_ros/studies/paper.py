@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alt_ros.audit.similarity import TrainingTrajectories
-from alt_ros.audit.trajectory_distance import Trajectory, TrajectoryDistance
+from alt_ros.memorisation.similarity import TrainingTrajectories
+from alt_ros.memorisation.trajectory_distance import Trajectory, TrajectoryDistance
 from alt_ros.policies.registry import ALT, InferenceConfig
 from alt_ros.progress import Advance
 from alt_ros.simulation.scenarios import TRAINING_PLACEMENTS

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.audit.similarity import (
+from alt_ros.memorisation.similarity import (
     MIN_SAMPLES,
     Concentration,
     TrainingTrajectories,
     fall_back_concentration,
 )
-from alt_ros.audit.similarity_picture import draw_policies, draw_similarity
-from alt_ros.audit.trajectory_distance import Trajectory
+from alt_ros.memorisation.trajectory_distance import Trajectory
+from alt_ros.pictures.similarity import draw_policies, draw_similarity
 from alt_ros.policies.registry import ALT
 from alt_ros.simulation.rollout import wilson_interval
 from alt_ros.studies.judged import Judged

@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from alt_ros.audit.live_frames import to_jpeg
-from alt_ros.audit.recalled import RecalledPictures
 from alt_ros.console import board as board_module
 from alt_ros.console.board import (
     Board,
@@ -23,6 +21,8 @@ from alt_ros.console.board import (
 )
 from alt_ros.demonstrations.demonstration import Demonstration
 from alt_ros.demonstrations.store import write_store
+from alt_ros.pictures.jpeg import to_jpeg
+from alt_ros.pictures.recalled import RecalledPictures
 from alt_ros.types import ActionLayout
 
 NAN = float("nan")

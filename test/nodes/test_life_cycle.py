@@ -10,7 +10,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
-from alt_ros.nodes.graph import Graph
+from alt_ros.nodes.graph import Graph, dds_profile
 from alt_ros.nodes.node import SENSOR
 from alt_ros.nodes.operator import Operator
 
@@ -52,6 +52,29 @@ def test_a_node_can_be_taken_down_and_configured_again_without_doubling(
             stamps.clear()
             time.sleep(0.5)
             assert not stamps
+
+
+@pytest.mark.timeout(60)
+def test_the_executor_shares_no_memory_and_leaves_a_profile_of_ones_own_alone(
+    make_graph: Callable[..., Graph], tmp_path: Path
+) -> None:
+    """A receiver that is kept off the processor must not keep the executor waiting."""
+    graph = make_graph()
+    name, usual = dds_profile()
+    own = tmp_path / "own.xml"
+    own.write_text(usual.read_text())
+    with Operator(graph.check) as operator:
+        graph.start("executor")
+        graph.start("another", executable="executor", variables={name: str(own)})
+        for node in ("executor", "another"):
+            ready = operator.node.create_client(GetState, f"{node}/get_state").service_is_ready
+            operator.wait_for(node, ready, 20.0)
+        maps = [
+            Path(f"/proc/{graph.process(n).pid}/maps").read_text() for n in ("executor", "another")
+        ]
+    if not any("/fastdds" in text or "/fastrtps" in text for text in maps):
+        pytest.skip("SHARED MEMORY NOT TESTED: this DDS has none")
+    assert ["/dev/shm/fast" in text for text in maps] == [False, True]
 
 
 def _observation() -> type[Any]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from alt_ros.audit.similarity import TrainingTrajectories
-from alt_ros.audit.trajectory_distance import Trajectory
 from alt_ros.geometry import arm_action
+from alt_ros.memorisation.similarity import TrainingTrajectories
+from alt_ros.memorisation.trajectory_distance import Trajectory
 from alt_ros.studies import costs, paper
 from alt_ros.studies.judged import judge
 from alt_ros.studies.paper import PaperSettings, run_paper

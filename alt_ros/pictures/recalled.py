@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alt_ros.audit.live_frames import HEIGHT, to_jpeg
 from alt_ros.demonstrations.store import DemonstrationStore, is_store
+from alt_ros.pictures.jpeg import HEIGHT, to_jpeg
 
 
 def store_beside(bundle: Path, provenance: Mapping[str, Any]) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alt_ros.audit.calibration_picture import save_figure
+from alt_ros.pictures.calibration import save_figure
 
 FLAGGED, MISSED, STOPPED, GOOD = "tab:blue", "tab:red", "tab:orange", "0.8"
 

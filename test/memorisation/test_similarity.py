@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alt_ros.audit.similarity import (
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.memorisation.similarity import (
     Copy,
     TrainingTrajectories,
     copy_score,
     fall_back_concentration,
 )
-from alt_ros.audit.trajectory_distance import FRECHET, KINDS, Trajectory, TrajectoryDistance
-from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.memorisation.trajectory_distance import FRECHET, KINDS, Trajectory, TrajectoryDistance
 
 SAMPLES = 20
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from alt_ros.audit.trajectory_distance import Trajectory, TrajectoryDistance
 from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.memorisation.trajectory_distance import Trajectory, TrajectoryDistance
 
 Array = NDArray[np.float64]
 

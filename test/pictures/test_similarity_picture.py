@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alt_ros.audit.similarity import Similarity
-from alt_ros.audit.similarity_picture import draw_policies, draw_similarity
 from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.memorisation.similarity import Similarity
+from alt_ros.pictures.similarity import draw_policies, draw_similarity
 
 BLUE, ORANGE, RED, CYAN = (31, 119, 180), (255, 127, 14), (214, 39, 40), (23, 190, 207)
 

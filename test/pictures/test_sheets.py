@@ -11,7 +11,11 @@ import pytest
 from PIL import Image as PillowImage
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from alt_ros.audit.pictures import (
+from alt_ros.bags.writing import EpisodeWriter, read_definitions
+from alt_ros.demonstrations.demonstration import Demonstration
+from alt_ros.demonstrations.store import DemonstrationStore, write_store
+from alt_ros.errors import DataError
+from alt_ros.pictures.sheets import (
     BACKGROUND,
     CAPTION,
     TILE,
@@ -23,10 +27,6 @@ from alt_ros.audit.pictures import (
     save_png,
     save_video,
 )
-from alt_ros.bags.writing import EpisodeWriter, read_definitions
-from alt_ros.demonstrations.demonstration import Demonstration
-from alt_ros.demonstrations.store import DemonstrationStore, write_store
-from alt_ros.errors import DataError
 from alt_ros.types import NANOSECONDS, ActionLayout, Observation
 
 DEFINITIONS = read_definitions(sorted((Path(__file__).parents[2] / "msg").glob("*.msg")))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alt_ros.audit.monitor_picture import draw_monitor
 from alt_ros.errors import DataError
+from alt_ros.pictures.monitor import draw_monitor
 
 BLUE, RED, ORANGE = (31, 119, 180), (214, 39, 40), (255, 127, 14)
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from alt_ros.audit.trajectory_distance import (
+from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.geometry import arm_action, pose_distance
+from alt_ros.memorisation.trajectory_distance import (
     BLOCK,
     DTW,
     FRECHET,
@@ -20,8 +22,6 @@ from alt_ros.audit.trajectory_distance import (
     Trajectory,
     TrajectoryDistance,
 )
-from alt_ros.errors import ConfigurationError, DataError
-from alt_ros.geometry import arm_action, pose_distance
 from alt_ros.types import ActionLayout
 
 NUMBERS = st.integers(-3, 3).map(float)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alt_ros.audit.calibration_picture import save_figure
-from alt_ros.audit.similarity import Similarity
 from alt_ros.errors import ConfigurationError, DataError
+from alt_ros.memorisation.similarity import Similarity
+from alt_ros.pictures.calibration import save_figure
 
 Array = NDArray[np.float64]
 

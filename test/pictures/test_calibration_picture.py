@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alt_ros.audit.calibration_picture import draw_calibration
 from alt_ros.errors import DataError
 from alt_ros.lookup.calibration import Calibration, calibrate
 from alt_ros.lookup.decision import MonitorConfig
 from alt_ros.lookup.episodes import EpisodeScores
+from alt_ros.pictures.calibration import draw_calibration
 
 
 def episodes(scores: int, count: int = 6) -> list[EpisodeScores]:

@@ -1,0 +1,1 @@
+"""How much of what a policy did was demonstrated: trajectory distances and the similarity S."""
