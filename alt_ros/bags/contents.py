@@ -90,15 +90,14 @@ def _read(parts: list[Path]) -> BagContents:
         try:
             extent = _extent(part_at(part))
         except DataError as error:
-            if part.suffix == ".db3" and is_sqlite(part):
-                extent = _extent(CutSqlite(part))
-                salvaged.append(part)
-                problems.append(f"{error}; it is read up to the damage")
-            elif len(parts) == 1:
-                raise
-            else:
+            extent = _salvaged(part)
+            if extent is None:
+                if len(parts) == 1:
+                    raise
                 problems.append(str(error))
                 continue
+            salvaged.append(part)
+            problems.append(f"{error}; it is read up to the damage")
         total.types |= extent.types
         total.counts += extent.counts
         total.times += extent.times
@@ -115,6 +114,16 @@ def _read(parts: list[Path]) -> BagContents:
 def _extent(part: BagPart) -> Extent:
     with part:
         return part.extent()
+
+
+def _salvaged(part: Path) -> Extent | None:
+    """Return what can still be read of a damaged SQLite file; None where that is nothing."""
+    if part.suffix != ".db3" or not is_sqlite(part):
+        return None
+    try:
+        return _extent(CutSqlite(part))
+    except DataError:
+        return None
 
 
 def read_parts(

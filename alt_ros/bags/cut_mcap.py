@@ -53,6 +53,7 @@ class CutMcap(BagPart):
         """Yield messages in the order of writing."""
         kinds: dict[int, str] = {}
         channels: dict[int, Channel] = {}
+        self.passed = 0
         with self._named():
             for record in self._records():
                 if isinstance(record, Schema):
@@ -63,6 +64,7 @@ class CutMcap(BagPart):
                     self._types[record.topic] = kinds[record.schema_id]
                     self._qualities[record.topic] = record.metadata.get("offered_qos_profiles", "")
                 elif isinstance(record, Message):
+                    self.passed += 1
                     topic, time = channels[record.channel_id].topic, record.log_time
                     before = start is not None and time < start
                     if before or (stop is not None and time >= stop):

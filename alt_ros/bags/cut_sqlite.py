@@ -59,7 +59,9 @@ class CutSqlite(BagPart):
         stop: int | None = None,
     ) -> Iterator[RawMessage]:
         """Yield messages in the order of writing."""
+        self.passed = 0
         for number, time, data in self._rows("topic_id, timestamp, data"):
+            self.passed += 1
             topic, kind = self._topics.get(number, ("", ""))
             if not topic or not isinstance(time, int) or not isinstance(data, bytes):
                 continue

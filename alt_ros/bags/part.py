@@ -48,7 +48,13 @@ class Extent:
 
 
 class BagPart(ABC):
-    """A bag, or a file of it; a context manager, open while it is read."""
+    """A bag, or a file of it; a context manager, open while it is read.
+
+    Attributes:
+        passed: Of a damaged part, how many messages ``raw`` has gone past, of any topic.
+    """
+
+    passed = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -63,21 +63,15 @@ def read_messages(
     parts = bag_parts(path)
     for part in parts:
         with part_at(part) as reader:
-            if isinstance(reader, WholePart):
-                yield from _deserialized(reader, topics)
-                continue
-            count = reader.extent().counts.total()
-            if count == 0 and len(parts) == 1:
-                raise DataError(
-                    f"bag '{path}' was cut off before its first whole message: record it again"
-                )
-            yield from _deserialized(reader, topics)
-            log.warning("bag '%s' was cut off: read %d messages before the cut", part, count)
-
-
-def _deserialized(part: BagPart, topics: Collection[str] | None) -> Iterator[tuple[str, int, Any]]:
-    for raw in part.raw(topics):
-        yield raw.topic, raw.time, part.deserialize(raw)
+            for raw in reader.raw(topics):
+                yield raw.topic, raw.time, reader.deserialize(raw)
+        if isinstance(reader, WholePart):
+            continue
+        if reader.passed == 0 and len(parts) == 1:
+            raise DataError(
+                f"bag '{path}' was cut off before its first whole message: record it again"
+            )
+        log.warning("bag '%s' was cut off: read %d messages before the cut", part, reader.passed)
 
 
 def latched_depths(path: Path) -> dict[str, int]:

@@ -279,9 +279,9 @@ def test_an_arm_that_comes_late_is_taken_back(cell, then):
             assert asked[0].result()[0] == 504
         executor.send_signal(signal.SIGCONT)
         answers = [future.result() for future in asked]
-    cell.is_state("stopped")
-    time.sleep(1.0)
-    assert cell.operator.state.state == "stopped", answers
+    time.sleep(2.0)
+    # Idle where the executor has refused: the pose that it knows may be old by then.
+    assert cell.operator.state.state in ("stopped", "idle"), answers
 
 
 @pytest.mark.slow
