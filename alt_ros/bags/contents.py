@@ -9,7 +9,7 @@ from typing import Any
 
 from alt_ros.bags.cut_sqlite import CutSqlite
 from alt_ros.bags.files import bag_files, bag_parts, is_bag, is_cut_off, is_sqlite
-from alt_ros.bags.part import BagPart, Extent
+from alt_ros.bags.part import BagPart, Choice, Extent
 from alt_ros.bags.reading import part_at
 from alt_ros.errors import DataError
 
@@ -138,7 +138,7 @@ def read_parts(
     for path in contents.parts:
         try:
             with CutSqlite(path) if path in contents.salvaged else part_at(path) as part:
-                for raw in part.raw(topics):
+                for raw in part.raw(Choice(topics)):
                     yield raw.topic, raw.time, part.deserialize(raw)
         except DataError as error:
             yield error

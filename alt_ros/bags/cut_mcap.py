@@ -6,7 +6,7 @@ The index stands at the end, so records are read from the start up to the last t
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
 from alt_ros.bags.definitions import Definitions
-from alt_ros.bags.part import BagPart, Extent, RawMessage
+from alt_ros.bags.part import EVERYTHING, BagPart, Choice, Extent, RawMessage
 
 
 class CutMcap(BagPart):
@@ -38,18 +38,13 @@ class CutMcap(BagPart):
 
     def offered(self) -> dict[str, list[Qos]]:
         """Return how publishers offered their topics; all of the file is read."""
-        for _ in self.raw(()):
+        for _ in self.raw(Choice(())):
             pass
         with self._named():
             texts = self._qualities.items()
             return {topic: parse_qos(text) if text else [] for topic, text in texts}
 
-    def raw(
-        self,
-        topics: Collection[str] | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[RawMessage]:
+    def raw(self, choice: Choice = EVERYTHING) -> Iterator[RawMessage]:
         """Yield messages in the order of writing."""
         kinds: dict[int, str] = {}
         channels: dict[int, Channel] = {}
@@ -66,10 +61,7 @@ class CutMcap(BagPart):
                 elif isinstance(record, Message):
                     self.passed += 1
                     topic, time = channels[record.channel_id].topic, record.log_time
-                    before = start is not None and time < start
-                    if before or (stop is not None and time >= stop):
-                        continue
-                    if topics is None or topic in topics:
+                    if choice.takes(topic, time):
                         yield RawMessage(topic, self._types[topic], time, record.data)
 
     def deserialize(self, message: RawMessage) -> Any:

@@ -7,14 +7,14 @@ are read in the order in which they were written, up to the first that is not wh
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
 from alt_ros.bags.definitions import Definitions
-from alt_ros.bags.part import BagPart, Extent, RawMessage
+from alt_ros.bags.part import EVERYTHING, BagPart, Choice, Extent, RawMessage
 
 _DEFINITIONS = "SELECT topic_type, encoded_message_definition FROM message_definitions"
 
@@ -52,12 +52,7 @@ class CutSqlite(BagPart):
         with self._named():
             return {str(topic): parse_qos(text) if text else [] for topic, text in rows}
 
-    def raw(
-        self,
-        topics: Collection[str] | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[RawMessage]:
+    def raw(self, choice: Choice = EVERYTHING) -> Iterator[RawMessage]:
         """Yield messages in the order of writing."""
         self.passed = 0
         for number, time, data in self._rows("topic_id, timestamp, data"):
@@ -65,9 +60,7 @@ class CutSqlite(BagPart):
             topic, kind = self._topics.get(number, ("", ""))
             if not topic or not isinstance(time, int) or not isinstance(data, bytes):
                 continue
-            if (start is not None and time < start) or (stop is not None and time >= stop):
-                continue
-            if topics is None or topic in topics:
+            if choice.takes(topic, time):
                 yield RawMessage(topic, kind, time, data)
 
     def deserialize(self, message: RawMessage) -> Any:

@@ -33,6 +33,32 @@ class RawMessage(NamedTuple):
     data: bytes
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which messages are read.
+
+    Attributes:
+        topics: Their topics; None for all.
+        start: First log time, ns.
+        stop: Log time at which to end, ns; it is left out.
+    """
+
+    topics: Collection[str] | None = None
+    start: int | None = None
+    stop: int | None = None
+
+    def takes(self, topic: str, time: int) -> bool:
+        """Return whether a message is read."""
+        if (self.start is not None and time < self.start) or (
+            self.stop is not None and time >= self.stop
+        ):
+            return False
+        return self.topics is None or topic in self.topics
+
+
+EVERYTHING = Choice()
+
+
 @dataclass
 class Extent:
     """Topic to type, topic to number of messages, first and last log time in ns (or neither)."""
@@ -82,18 +108,8 @@ class BagPart(ABC):
         """
 
     @abstractmethod
-    def raw(
-        self,
-        topics: Collection[str] | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[RawMessage]:
+    def raw(self, choice: Choice = EVERYTHING) -> Iterator[RawMessage]:
         """Yield messages in log order; of a damaged part those before the damage.
-
-        Args:
-            topics: Topics to read; None reads all.
-            start: First log time, ns.
-            stop: Log time at which to end, ns; it is left out.
 
         Raises:
             DataError: The part cannot be read, or not further.
@@ -150,18 +166,14 @@ class WholePart(BagPart):
             if isinstance(c.ext, ConnectionExtRosbag2)
         }
 
-    def raw(
-        self,
-        topics: Collection[str] | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[RawMessage]:
+    def raw(self, choice: Choice = EVERYTHING) -> Iterator[RawMessage]:
         """Yield messages in log order."""
+        topics = choice.topics
         chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]
         if not chosen:  # rosbags takes an empty choice for all
             return
         with self._named():
-            for connection, time, data in self._reader.messages(chosen, start, stop):
+            for connection, time, data in self._reader.messages(chosen, choice.start, choice.stop):
                 yield RawMessage(connection.topic, connection.msgtype, time, bytes(data))
 
     def deserialize(self, message: RawMessage) -> Any:

@@ -12,7 +12,7 @@ from rosbags.interfaces import Qos, QosDurability
 from alt_ros.bags.cut_mcap import CutMcap
 from alt_ros.bags.cut_sqlite import CutSqlite
 from alt_ros.bags.files import bag_parts, is_cut_mcap, is_cut_sqlite
-from alt_ros.bags.part import BagPart, RawMessage, WholePart
+from alt_ros.bags.part import BagPart, Choice, RawMessage, WholePart
 from alt_ros.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def read_raw(
     """
     for part in bag_parts(path):
         with part_at(part) as reader:
-            yield from reader.raw(topics, start, stop)
+            yield from reader.raw(Choice(topics, start, stop))
 
 
 def read_messages(
@@ -63,7 +63,7 @@ def read_messages(
     parts = bag_parts(path)
     for part in parts:
         with part_at(part) as reader:
-            for raw in reader.raw(topics):
+            for raw in reader.raw(Choice(topics)):
                 yield raw.topic, raw.time, reader.deserialize(raw)
         if isinstance(reader, WholePart):
             continue
